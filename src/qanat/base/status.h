@@ -1,8 +1,9 @@
 // Status and Result<T>: how every fallible function of Qanat reports what happened.
 //
-// A Status is a code, a message ("what happened and why") and an optional hint ("what to do next"). Context is added at each
-// level on the way up with `with_context`, outermost first: "put file a/b: pack 3f..: write: No space left on device".
-// Values are cheap to move; an OK status holds no memory. Neither type throws. Not thread safe; copy across threads.
+// A Status is a code, a message ("what happened and why") and an optional hint ("what to do next").
+// Context is added at each level on the way up with `with_context`, outermost first: "put file a/b:
+// pack 3f..: write: No space left on device". Values are cheap to move; an OK status holds no
+// memory. Neither type throws. Not thread safe; copy across threads.
 #pragma once
 
 #include <cassert>
@@ -82,16 +83,18 @@ Status deadline_exceeded(std::string message, std::string hint = {});
 Status cancelled(std::string message, std::string hint = {});
 Status data_loss(std::string message, std::string hint = {});
 Status internal_error(std::string message, std::string hint = {});
-// From errno: ENOENT -> not_found, EEXIST -> already_exists, ENOSPC/EDQUOT -> resource_exhausted, EACCES -> permission_denied,
-// others -> internal. The message is "what: strerror".
+// From errno: ENOENT -> not_found, EEXIST -> already_exists, ENOSPC/EDQUOT -> resource_exhausted,
+// EACCES -> permission_denied, others -> internal. The message is "what: strerror".
 Status errno_status(int error, std::string_view what);
 
 // A value or the Status that explains its absence. Never holds an OK status.
 template <class T>
 class [[nodiscard]] Result {
  public:
-  Result(T value) : value_(std::move(value)) {}                                   // NOLINT(google-explicit-constructor)
-  Result(Status status) : status_(std::move(status)) { assert(!status_.ok()); }   // NOLINT(google-explicit-constructor)
+  Result(T value) : value_(std::move(value)) {}  // NOLINT(google-explicit-constructor)
+  Result(Status status) : status_(std::move(status)) {
+    assert(!status_.ok());
+  }  // NOLINT(google-explicit-constructor)
 
   bool ok() const { return value_.has_value(); }
   explicit operator bool() const { return ok(); }
@@ -114,11 +117,12 @@ class [[nodiscard]] Result {
 #define QANAT_CONCAT_INNER(a, b) a##b
 #define QANAT_CONCAT(a, b) QANAT_CONCAT_INNER(a, b)
 
-// Returns the status from the enclosing function if it is not OK. The enclosing function returns Status or Result<T>.
-#define QANAT_RETURN_IF_ERROR(expression)                   \
-  do {                                                      \
-    ::qanat::Status qanat_status = (expression);            \
-    if (!qanat_status.ok()) return qanat_status;            \
+// Returns the status from the enclosing function if it is not OK. The enclosing function returns
+// Status or Result<T>.
+#define QANAT_RETURN_IF_ERROR(expression)        \
+  do {                                           \
+    ::qanat::Status qanat_status = (expression); \
+    if (!qanat_status.ok()) return qanat_status; \
   } while (false)
 
 // QANAT_ASSIGN_OR_RETURN(auto x, f()): assigns the value of a Result, or returns its status.

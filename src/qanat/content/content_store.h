@@ -1,0 +1,62 @@
+// ContentStore: everything about the content of one project; ContentStores: all projects of a
+// server.
+//
+// Compactions and removals run on one background thread of ContentStores. Thread-safe.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "qanat/content/blob_store.h"
+#include "qanat/content/content_writer.h"
+#include "qanat/content/segment_index.h"
+#include "qanat/meta/store.h"
+#include "qanat/object/object_store.h"
+
+namespace qanat::content {
+
+// This server's leased record in meta; see docs/architecture.md, "Epochs and sessions".
+struct SessionMark {
+  std::string key;  // "/v1/session/<server id>"; empty: no session (tests, tools that run alone)
+  int64_t create_revision = 0;  // of that key
+};
+
+struct ContentOptions {
+  size_t index_cache_bytes = 32u << 20;
+  size_t blob_cache_bytes = 48u << 20;
+  SessionMark session;
+  std::function<int64_t()> now_ms;  // wall clock; required
+  bool background = true;           // compact and remove by itself
+};
+
+class ContentStore {
+ public:
+  virtual ~ContentStore() = default;
+  virtual const std::string& project() const = 0;
+  virtual BlobStore& blobs() = 0;       // reads
+  virtual SegmentIndex& results() = 0;  // the index of reusable datum results
+  struct WriterOptions {
+    bool deduplicate = true;  // ask the index before writing
+  };
+  virtual std::unique_ptr<ContentWriter> new_writer(WriterOptions options) = 0;
+  std::unique_ptr<ContentWriter> new_writer() { return new_writer(WriterOptions{}); }
+};
+
+class ContentStores {
+ public:
+  // Borrowed: meta and objects; they outlive it.
+  static std::unique_ptr<ContentStores> create(meta::Store* meta, object::ObjectStore* objects,
+                                               ContentOptions options);
+  virtual ~ContentStores() = default;
+
+  // Opens it at the first call. Valid as long as the ContentStores. Whether the project exists is
+  // the caller's business.
+  virtual Result<ContentStore*> project(std::string_view name) = 0;
+  // One round of compaction and removal in all open projects, now, in this thread.
+  virtual Status maintain() = 0;
+};
+
+}  // namespace qanat::content

@@ -1,0 +1,71 @@
+// ContentWriter: adds blobs to a project, durably, as part of a transaction of the caller's.
+//
+//   auto writer = content.new_writer();          // remembers session and epoch
+//   ... add(), read(), trees edited through it ...
+//   writer->flush();                              // everything added is durable
+//   meta::Transaction txn; writer->add_to(&txn);  // compares and registrations
+//   ... the caller's own compares and puts (the root) ...
+//   auto result = meta.commit(txn);
+//   if (result->succeeded) writer->committed(result->revision);
+//   else if the caller's own compares failed: change trees again through the same writer, flush,
+//   retry else writer->recheck(), then retry
+//
+// Blobs that the index has are not written again, unless they lie in a condemned pack. The others
+// go into packs that are streamed to the object store and closed at 16 MiB. A small writer makes
+// one object, and adds one put to the caller's transaction. Large writers (more than
+// kMaxWaitingPacks packs) register their earlier packs in transactions of their own: content that
+// nothing refers to yet is harmless, and garbage collection leaves it alone while the session
+// lives.
+//
+// Memory: one open pack's nodes (at most 8 MiB) and small chunks, and the entries of the packs
+// waiting. Destroyed without committed(), it removes the objects that are not registered.
+// Thread-compatible: one thread at a time. One per put, plan or fold.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "qanat/content/blob_io.h"
+#include "qanat/meta/store.h"
+
+namespace qanat::content {
+
+class ContentWriter : public BlobWriter {
+ public:
+  static constexpr size_t kMaxWaitingPacks = 24;
+  // Most operations and compares that add_to() adds; the rest of meta's 64 is the caller's.
+  static constexpr size_t kMaxOperations = kMaxWaitingPacks;
+  static constexpr size_t kMaxCompares = 2;
+
+  // Counters "content.nodes_written", "content.chunks_written", "content.blobs_deduplicated".
+  Result<BlobRef> add(BlobKind kind, std::string_view plain,
+                      const Hash* known = nullptr) override = 0;
+
+  // Makes all that was added durable. May be called again after more was added. After an error the
+  // writer is of no more use.
+  virtual Status flush() = 0;
+  // After flush(), with nothing added since: the compares (session alive, epoch unchanged) and the
+  // registrations.
+  virtual void add_to(meta::Transaction* transaction) const = 0;
+  // The transaction is durable, at this revision: indexes and caches learn of it. More may be added
+  // afterwards, for a next transaction.
+  virtual void committed(int64_t revision) = 0;
+  // When the transaction failed: OK if the compares of add_to() hold again (the epoch may have
+  // moved, but no pack relied on is condemned): retry. kConflict: a pack is condemned: begin again
+  // with a new writer. kUnavailable: the server's session is lost.
+  virtual Status recheck() = 0;
+
+  // Bytes of packs written so far, and blobs.
+  struct Stats {
+    uint64_t nodes = 0;
+    uint64_t chunks = 0;
+    uint64_t deduplicated = 0;
+    uint64_t stored_bytes = 0;
+    uint64_t packs = 0;
+  };
+  virtual Stats stats() const = 0;
+};
+
+}  // namespace qanat::content

@@ -1,0 +1,129 @@
+// SegmentIndex: a large ordered map of a project, kept as immutable segments in the object store.
+//
+// Meta holds only which segments there are: one key for each fresh segment (level 0) and one
+// manifest for the compacted ones:
+//   /v1/index/<project>/<name>/l0/<id>       a SegmentLocation
+//   /v1/index/<project>/<name>/manifest      runs, newest first: each a list of segments with
+//   ascending, disjoint key ranges /v1/index/<project>/<name>/removed/<id>  segments that a
+//   compaction replaced, and when: deleted after a grace
+// A segment becomes part of the index by the transaction that puts its l0 key, together with
+// whatever else that transaction makes visible.
+//
+// Newer wins: level 0 by revision of its key, then the manifest's runs in order. A tombstone hides
+// older entries.
+//
+// Freshness: a lookup sees every registration that this process was told of (`registered`), and
+// those of other processes when the watch on meta has told of them; refresh() waits for them.
+// Memory: block indexes, blocks and filter pages live in the shared BlockCache; beside it a few
+// hundred bytes a segment. Threads: all methods may be called from any thread; lookups run while a
+// compaction does. Several processes may compact: one wins.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "qanat/base/status.h"
+#include "qanat/content/block_cache.h"
+#include "qanat/meta/store.h"
+#include "qanat/object/object_store.h"
+
+namespace qanat::content {
+
+// Where a segment lies. `object_key` is a segment of its own, or a pack whose footer it is.
+struct SegmentLocation {
+  std::string object_key;
+  uint64_t offset = 0;
+  uint64_t length = 0;
+  uint64_t entries = 0;
+  bool is_pack = false;  // the object holds more than this segment: compaction never deletes it
+};
+std::string encode_segment_location(const SegmentLocation& location);
+Result<SegmentLocation> parse_segment_location(std::string_view bytes);
+
+// A fresh segment that is durable and waits for the transaction that makes it visible.
+struct SegmentRegistration {
+  std::string id;  // 32 hex; the last part of the meta key
+  SegmentLocation location;
+  std::string
+      bytes;  // of the segment, if the writer still has them: saves reading it back. May be empty.
+};
+
+struct SegmentIndexOptions {
+  std::string project;
+  std::string name;  // "blobs", "results", ...
+  // Applied to values that come out of a pack's footer, to make them independent of where they lie.
+  std::function<std::string(std::string_view value, std::string_view object_key)> rebase;
+  size_t compact_at = 32;                 // level-0 segments
+  uint64_t segment_target = 64ull << 20;  // bytes of a compacted segment
+  int64_t removal_grace_ms =
+      10 * 60 * 1000;               // how long replaced segments stay for readers of older states
+  std::function<int64_t()> now_ms;  // wall clock, ms; required
+};
+
+class SegmentScanner {
+ public:
+  virtual ~SegmentScanner() = default;
+  // The next entry in ascending order of keys, or nothing at the end. The views are valid until the
+  // next call.
+  struct Entry {
+    std::string_view key;
+    std::string_view value;
+  };
+  virtual Result<std::optional<Entry>> next() = 0;
+};
+
+class SegmentIndex {
+ public:
+  // Borrowed: meta, objects, cache; all outlive the index.
+  static Result<std::unique_ptr<SegmentIndex>> open(meta::Store* meta, object::ObjectStore* objects,
+                                                    BlockCache* cache, SegmentIndexOptions options);
+  virtual ~SegmentIndex() = default;
+
+  // kDataLoss for damaged segments; kUnavailable etc. from the stores.
+  virtual Result<std::optional<std::string>> get(std::string_view key) = 0;
+  // In the order of `keys`, which need no order.
+  virtual Result<std::vector<std::optional<std::string>>> get_many(
+      std::span<const std::string> keys) = 0;
+  // Entries whose key begins with `prefix` and is not below `from`, of the state at this moment.
+  virtual Result<std::unique_ptr<SegmentScanner>> scan(std::string_view prefix,
+                                                       std::string_view from = {}) = 0;
+
+  // Collects entries in any order (the last of equal keys wins) and writes them as one durable
+  // segment. A value of nullopt is a tombstone. For at most a few 100,000 entries.
+  using Entries = std::vector<std::pair<std::string, std::optional<std::string>>>;
+  virtual Result<SegmentRegistration> write_segment(Entries entries) = 0;
+  // The operation that makes a segment part of the index, for the caller's transaction.
+  virtual meta::Operation registration(const SegmentRegistration& segment) const = 0;
+  // To be called after that transaction committed, with its revision.
+  virtual void registered(SegmentRegistration segment, int64_t revision) = 0;
+  // To be called instead when it will not be committed: removes the object unless it is a pack.
+  virtual void abandoned(const SegmentRegistration& segment) = 0;
+
+  // Until every registration that is committed in meta now is seen by lookups.
+  virtual Status refresh() = 0;
+
+  // What there is to compact now, done: level 0 when it has `compact_at` segments (or always, if
+  // `force`), then runs of like size. Losing against another process is OK. An error leaves the
+  // index as it was, and no garbage but what a crash leaves.
+  virtual Status compact(bool force = false) = 0;
+  // Deletes replaced segments whose grace is over.
+  virtual Status remove_replaced() = 0;
+  virtual bool wants_compaction() const = 0;
+
+  struct Stats {
+    uint64_t level0 = 0;
+    uint64_t runs = 0;
+    uint64_t segments = 0;  // in runs
+    uint64_t entries = 0;   // of all segments; an upper bound of the map's size
+    uint64_t bytes = 0;
+  };
+  virtual Stats stats() const = 0;
+};
+
+}  // namespace qanat::content

@@ -1,0 +1,136 @@
+#include "qanat/pipeline/lease_table.h"
+
+#include <algorithm>
+
+namespace qanat::pipeline {
+
+void LeaseTable::give(Entry& entry, const std::string& worker, int64_t now_ms) {
+  if (!entry.worker.empty()) {
+    expiries_.erase({entry.expires_ms, entry.ticket.datum_id});
+    held_[entry.worker].erase(entry.ticket.datum_id);
+  }
+  entry.worker = worker;
+  entry.expires_ms = now_ms + ttl_ms_;
+  expiries_.insert({entry.expires_ms, entry.ticket.datum_id});
+  held_[worker].insert(entry.ticket.datum_id);
+}
+
+void LeaseTable::take_back(const std::string& id) {
+  Entry& entry = entries_.at(id);
+  expiries_.erase({entry.expires_ms, id});
+  auto held = held_.find(entry.worker);
+  held->second.erase(id);
+  if (held->second.empty()) held_.erase(held);
+  entry.worker.clear();
+  ++entry.ticket.restarts;
+  waiting_.push_front(id);
+}
+
+void LeaseTable::add(Ticket ticket, int64_t now_ms) {
+  const std::string id = ticket.datum_id;
+  auto [position, added] = entries_.try_emplace(id);
+  if (!added) return;
+  position->second.ticket = std::move(ticket);
+  auto claim = claims_.find(id);
+  if (claim != claims_.end()) {
+    const auto [worker, until] = claim->second;
+    claims_.erase(claim);
+    if (until > now_ms) {
+      give(position->second, worker, now_ms);
+      return;
+    }
+  }
+  waiting_.push_back(id);
+}
+
+std::vector<const Ticket*> LeaseTable::lease(const std::string& worker, size_t max,
+                                             int64_t now_ms) {
+  std::vector<const Ticket*> given;
+  while (given.size() < max && !waiting_.empty()) {
+    Entry& entry = entries_.at(waiting_.front());
+    waiting_.pop_front();
+    give(entry, worker, now_ms);
+    given.push_back(&entry.ticket);
+  }
+  return given;
+}
+
+std::vector<std::string> LeaseTable::renew(const std::string& worker,
+                                           const std::vector<std::string>& datums,
+                                           int64_t now_ms) {
+  std::vector<std::string> lost;
+  for (const std::string& id : datums) {
+    auto found = entries_.find(id);
+    if (found == entries_.end()) {
+      claims_[id] = {worker, now_ms + ttl_ms_};
+      continue;
+    }
+    Entry& entry = found->second;
+    if (entry.worker.empty()) {
+      waiting_.erase(std::find(waiting_.begin(), waiting_.end(), id));
+      give(entry, worker, now_ms);
+    } else if (entry.worker == worker) {
+      give(entry, worker, now_ms);
+    } else {
+      lost.push_back(id);
+    }
+  }
+  return lost;
+}
+
+std::optional<Ticket> LeaseTable::complete(const std::string& datum_id) {
+  claims_.erase(datum_id);
+  auto found = entries_.find(datum_id);
+  if (found == entries_.end()) return std::nullopt;
+  Entry& entry = found->second;
+  if (entry.worker.empty()) {
+    waiting_.erase(std::find(waiting_.begin(), waiting_.end(), datum_id));
+  } else {
+    expiries_.erase({entry.expires_ms, datum_id});
+    auto held = held_.find(entry.worker);
+    held->second.erase(datum_id);
+    if (held->second.empty()) held_.erase(held);
+  }
+  Ticket ticket = std::move(entry.ticket);
+  entries_.erase(found);
+  return ticket;
+}
+
+const Ticket* LeaseTable::find(const std::string& datum_id) const {
+  auto found = entries_.find(datum_id);
+  return found == entries_.end() ? nullptr : &found->second.ticket;
+}
+
+size_t LeaseTable::release(const std::string& worker) {
+  auto held = held_.find(worker);
+  if (held == held_.end()) return 0;
+  const std::set<std::string> ids = held->second;
+  for (const std::string& id : ids) take_back(id);
+  return ids.size();
+}
+
+size_t LeaseTable::expire(int64_t now_ms) {
+  std::vector<std::string> ids;
+  for (const auto& [time, id] : expiries_) {
+    if (time > now_ms) break;
+    ids.push_back(id);
+  }
+  for (const std::string& id : ids) take_back(id);
+  std::erase_if(claims_, [now_ms](const auto& claim) { return claim.second.second <= now_ms; });
+  return ids.size();
+}
+
+std::optional<int64_t> LeaseTable::next_expiry() const {
+  if (expiries_.empty()) return std::nullopt;
+  return expiries_.begin()->first;
+}
+
+std::map<std::string, std::string> LeaseTable::running() const {
+  std::map<std::string, std::string> running;
+  for (const auto& [worker, ids] : held_) {
+    for (const std::string& id : ids) running[id] = worker;
+  }
+  return running;
+}
+
+}  // namespace qanat::pipeline

@@ -1,0 +1,141 @@
+// What meta holds about versions, as structs, and their stored form: JSON objects with a format
+// version in "v". Where each lies is in keys.h.
+//
+// Decoding is strict: a record that cannot be understood is kDataLoss naming the key, never half a
+// record.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <tuple>
+#include <vector>
+
+#include "qanat/base/status.h"
+#include "qanat/content/tree.h"
+
+namespace qanat::version {
+
+// Times are milliseconds since 1970; 0 is "not yet".
+
+struct RepoName {
+  std::string project = "default";
+  std::string repo;
+  auto operator<=>(const RepoName&) const = default;
+};
+
+// A branch, inside a project.
+struct BranchName {
+  std::string repo;
+  std::string branch = "master";
+  auto operator<=>(const BranchName&) const = default;
+  std::string to_string() const;  // "repo@branch"
+};
+
+struct ProjectRecord {
+  int64_t created_ms = 0;
+  std::string description;
+};
+
+struct RepoRecord {
+  int64_t created_ms = 0;
+  std::string description;
+  std::string pipeline;   // whose output it is; "" for a user's repo. Users cannot write to a
+                          // pipeline's repo
+  bool deleting = false;  // its deletion began; it is as good as gone
+};
+
+struct BranchRecord {
+  std::string head;                    // the last finished commit; "" when there is none
+  int64_t head_wave = 0;               // the wave that moved the head here
+  std::string open;                    // the open commit started on it; "" when there is none
+  std::vector<BranchName> provenance;  // direct: what it is derived from
+  int64_t created_ms = 0;
+};
+
+enum class CommitOrigin { kUser, kPipeline };
+
+// A commit that a pipeline's output commit was computed from.
+struct CommitInput {
+  std::string name;  // of the pipeline's input
+  std::string repo;
+  std::string branch;
+  std::string commit;  // "" when the branch had none
+  int64_t wave = 0;    // the wave whose commit this is
+};
+
+struct CommitRecord {
+  CommitOrigin origin = CommitOrigin::kUser;
+  std::string branch;  // that it was made on; "" for a detached one
+  std::string parent;  // "" for the first
+  int64_t depth = 1;   // commits from the first to this one, both counted
+  std::string jump;  // an ancestor further away, which makes ancestry logarithmic (see ancestry.h)
+  int64_t wave = 0;  // of its finishing; 0 while open
+  int64_t started_ms = 0;
+  int64_t finished_ms = 0;  // 0 while open
+  std::string description;
+  content::TreeRoot root;
+  std::string error;  // why it failed: such a commit is no branch's head
+  // Provenance; only with origin kPipeline.
+  std::string pipeline;
+  int64_t spec_version = 0;
+  std::string image;  // config digest
+  std::vector<CommitInput> inputs;
+
+  bool finished() const { return finished_ms != 0; }
+};
+
+// A commit with its name.
+struct CommitInfo {
+  std::string project;
+  std::string repo;
+  std::string id;
+  CommitRecord record;
+  int64_t mod_revision = 0;  // of the record
+};
+
+enum class WaveCause { kCommit, kHeadMoved, kPipeline };
+
+struct HeadChange {
+  BranchName branch;
+  std::string commit;
+};
+
+struct WaveRecord {
+  std::string id;  // shared by all its commits and jobs
+  WaveCause cause = WaveCause::kCommit;
+  std::vector<HeadChange> changed;
+  std::vector<std::string> members;  // pipelines that run in it, in topological order
+  int64_t created_ms = 0;
+};
+
+struct WaveInfo {
+  int64_t number = 0;
+  WaveRecord record;
+  int64_t revision = 0;  // of the transaction that started it
+};
+
+// What a head was from a wave on.
+struct HeadEntry {
+  int64_t wave = 0;
+  std::string commit;
+};
+
+struct SessionRecord {
+  std::string server;  // host and process, for a person
+  int64_t started_ms = 0;
+};
+
+std::string encode(const ProjectRecord& record);
+std::string encode(const RepoRecord& record);
+std::string encode(const BranchRecord& record);
+std::string encode(const CommitRecord& record);
+std::string encode(const WaveRecord& record);
+std::string encode(const HeadEntry& entry);  // without the wave, which is in the key
+std::string encode(const SessionRecord& record);
+
+// decode<RepoRecord>(key, value): for the types above. `key` is for the error.
+template <class Record>
+Result<Record> decode(std::string_view key, std::string_view value);
+
+}  // namespace qanat::version

@@ -13,14 +13,20 @@ struct Unit {
   std::uint64_t factor;
 };
 constexpr Unit kDurationUnits[] = {{"h", 3600000}, {"m", 60000}, {"s", 1000}, {"ms", 1}};
-constexpr Unit kSizeUnits[] = {
-    {"Ei", 1ULL << 60},           {"Pi", 1ULL << 50},
-    {"Ti", 1ULL << 40},           {"Gi", 1ULL << 30},
-    {"Mi", 1ULL << 20},           {"Ki", 1ULL << 10},
-    {"E", 1000000000000000000ULL}, {"P", 1000000000000000ULL},
-    {"T", 1000000000000ULL},      {"G", 1000000000ULL},
-    {"M", 1000000ULL},            {"k", 1000ULL},
-    {"K", 1000ULL},               {"", 1}};
+constexpr Unit kSizeUnits[] = {{"Ei", 1ULL << 60},
+                               {"Pi", 1ULL << 50},
+                               {"Ti", 1ULL << 40},
+                               {"Gi", 1ULL << 30},
+                               {"Mi", 1ULL << 20},
+                               {"Ki", 1ULL << 10},
+                               {"E", 1000000000000000000ULL},
+                               {"P", 1000000000000000ULL},
+                               {"T", 1000000000000ULL},
+                               {"G", 1000000000ULL},
+                               {"M", 1000000ULL},
+                               {"k", 1000ULL},
+                               {"K", 1000ULL},
+                               {"", 1}};
 
 bool is_digit(char c) { return c >= '0' && c <= '9'; }
 bool is_letter(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); }
@@ -73,7 +79,8 @@ Result<std::int64_t> parse_duration(std::string_view text) {
     if (next_unit == std::size(kDurationUnits)) return bad();
     total += value * kDurationUnits[next_unit++].factor;
     if (total > static_cast<long double>(kMaxDurationMs)) {
-      return invalid_argument("the duration " + std::string(text.substr(0, 40)) + " is over 100 years");
+      return invalid_argument("the duration " + std::string(text.substr(0, 40)) +
+                              " is over 100 years");
     }
   }
   if (text.empty()) return bad();

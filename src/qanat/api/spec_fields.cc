@@ -136,20 +136,34 @@ constexpr SpecField kFields[] = {
 
 std::string_view type_text(FieldType type) {
   switch (type) {
-    case kString: return "string";
-    case kBool: return "true or false";
-    case kInteger: return "whole number";
-    case kNumber: return "number";
-    case kDuration: return "duration";
-    case kSize: return "size";
-    case kStringList: return "list of strings";
-    case kIntegerList: return "list of whole numbers";
-    case kStringMap: return "names and strings";
-    case kObject: return "object";
-    case kObjectList: return "list of objects";
-    case kInput: return "input";
-    case kInputList: return "list of inputs";
-    case kAny: return "any";
+    case kString:
+      return "string";
+    case kBool:
+      return "true or false";
+    case kInteger:
+      return "whole number";
+    case kNumber:
+      return "number";
+    case kDuration:
+      return "duration";
+    case kSize:
+      return "size";
+    case kStringList:
+      return "list of strings";
+    case kIntegerList:
+      return "list of whole numbers";
+    case kStringMap:
+      return "names and strings";
+    case kObject:
+      return "object";
+    case kObjectList:
+      return "list of objects";
+    case kInput:
+      return "input";
+    case kInputList:
+      return "list of inputs";
+    case kAny:
+      return "any";
   }
   return "";
 }
@@ -177,9 +191,12 @@ Result<RunnerKind> runner_kind_from_name(std::string_view name) {
 
 std::string_view handling_name(Handling handling) {
   switch (handling) {
-    case Handling::kHonoured: return "honoured";
-    case Handling::kReported: return "reported";
-    case Handling::kRefused: return "refused";
+    case Handling::kHonoured:
+      return "honoured";
+    case Handling::kReported:
+      return "reported";
+    case Handling::kRefused:
+      return "refused";
   }
   return "";
 }
@@ -189,14 +206,20 @@ std::span<const SpecField> spec_fields() { return kFields; }
 std::string spec_fields_markdown() {
   std::string out =
       "# Fields of a pipeline spec\n\n"
-      "A spec is JSON or YAML. A file may hold several: YAML documents divided by `---`, JSON objects one after another, "
-      "or a list. Names are written in snake_case or camelCase. Every field of Pachyderm 1.7 to 2.11 is in one of three "
+      "A spec is JSON or YAML. A file may hold several: YAML documents divided by `---`, JSON "
+      "objects one after another, "
+      "or a list. Names are written in snake_case or camelCase. Every field of Pachyderm 1.7 to "
+      "2.11 is in one of three "
       "lists, for each runner:\n\n"
       "- **honoured**: it does what it says;\n"
-      "- **reported**: accepted, without effect here; `qanat validate pipeline` and `create pipeline` say so;\n"
-      "- **refused**: an error that names it. Nothing is silently ignored, and unknown fields are errors.\n\n"
-      "Durations: `300ms`, `30s`, `5m`, `1h30m`. Sizes: `64M`, `1Gi` or a number of bytes (k, M, G, T, P, E are powers of "
-      "1000; Ki, Mi, Gi, Ti, Pi, Ei of 1024). The members of `input` are also those of each input in `cross` and "
+      "- **reported**: accepted, without effect here; `qanat validate pipeline` and `create "
+      "pipeline` say so;\n"
+      "- **refused**: an error that names it. Nothing is silently ignored, and unknown fields are "
+      "errors.\n\n"
+      "Durations: `300ms`, `30s`, `5m`, `1h30m`. Sizes: `64M`, `1Gi` or a number of bytes (k, M, "
+      "G, T, P, E are powers of "
+      "1000; Ki, Mi, Gi, Ti, Pi, Ei of 1024). The members of `input` are also those of each input "
+      "in `cross` and "
       "`union`.\n\n"
       "This page is generated from `src/qanat/api/spec_fields.cc`.\n\n"
       "| field | value | docker | process | |\n| --- | --- | --- | --- | --- |\n";

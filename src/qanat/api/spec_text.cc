@@ -21,7 +21,8 @@ Status at_line(int line, std::string_view message) {
 
 bool is_digit(char c) { return c >= '0' && c <= '9'; }
 
-// Length of a JSON number at the front of `text`, or 0. `integer` says whether it has neither fraction nor exponent.
+// Length of a JSON number at the front of `text`, or 0. `integer` says whether it has neither
+// fraction nor exponent.
 std::size_t number_length(std::string_view text, bool& integer) {
   std::size_t at = 0;
   const auto digits = [&] {
@@ -79,7 +80,8 @@ class JsonParser {
       out.push_back(std::move(node));
       skip_space();
       if (at_ < text_.size() && text_[at_] == ',') {
-        return error("objects follow one another without a comma; put them into a list [...] or drop it");
+        return error(
+            "objects follow one another without a comma; put them into a list [...] or drop it");
       }
     }
     return out;
@@ -105,10 +107,15 @@ class JsonParser {
     if (++nodes_ > kMaxNodes) return error("too many values in one file");
     node.line = line_;
     switch (peek()) {
-      case '{': return object(node, depth);
-      case '[': return list(node, depth);
-      case '"': node.type = SpecNode::Type::kString; return string(node.text);
-      default: return literal(node);
+      case '{':
+        return object(node, depth);
+      case '[':
+        return list(node, depth);
+      case '"':
+        node.type = SpecNode::Type::kString;
+        return string(node.text);
+      default:
+        return literal(node);
     }
   }
 
@@ -124,7 +131,8 @@ class JsonParser {
       if (peek() != '"') return error("expected a field name in double quotes");
       std::string key;
       QANAT_RETURN_IF_ERROR(string(key));
-      if (!seen.insert(key).second) return at_line(line, str_cat("field ", quoted(key), " is given twice"));
+      if (!seen.insert(key).second)
+        return at_line(line, str_cat("field ", quoted(key), " is given twice"));
       skip_space();
       if (peek() != ':') return error(str_cat("expected ':' after ", quoted(key)));
       ++at_;
@@ -137,7 +145,8 @@ class JsonParser {
       skip_space();
       const char next = peek();
       if (next == '}') return ++at_, ok_status();
-      if (next != ',') return error(str_cat("expected ',' or '}' after ", quoted(node.keys.back())));
+      if (next != ',')
+        return error(str_cat("expected ',' or '}' after ", quoted(node.keys.back())));
       ++at_;
     }
   }
@@ -175,9 +184,11 @@ class JsonParser {
     } else {
       length = number_length(rest, integer);
       node.type = integer ? SpecNode::Type::kInteger : SpecNode::Type::kNumber;
-      if (length == 0) return rest.empty() ? error("the text ends too early") : error("expected a value");
+      if (length == 0)
+        return rest.empty() ? error("the text ends too early") : error("expected a value");
     }
-    if (length < rest.size() && (std::isalnum(static_cast<unsigned char>(rest[length])) || rest[length] == '.')) {
+    if (length < rest.size() &&
+        (std::isalnum(static_cast<unsigned char>(rest[length])) || rest[length] == '.')) {
       return error("expected a value");
     }
     if (node.type != SpecNode::Type::kNull) node.text = rest.substr(0, length);
@@ -236,14 +247,29 @@ class JsonParser {
       switch (escape) {
         case '"':
         case '\\':
-        case '/': out.push_back(escape); break;
-        case 'b': out.push_back('\b'); break;
-        case 'f': out.push_back('\f'); break;
-        case 'n': out.push_back('\n'); break;
-        case 'r': out.push_back('\r'); break;
-        case 't': out.push_back('\t'); break;
-        case 'u': QANAT_RETURN_IF_ERROR(unicode_escape(out)); break;
-        default: return error("unknown escape in a string");
+        case '/':
+          out.push_back(escape);
+          break;
+        case 'b':
+          out.push_back('\b');
+          break;
+        case 'f':
+          out.push_back('\f');
+          break;
+        case 'n':
+          out.push_back('\n');
+          break;
+        case 'r':
+          out.push_back('\r');
+          break;
+        case 't':
+          out.push_back('\t');
+          break;
+        case 'u':
+          QANAT_RETURN_IF_ERROR(unicode_escape(out));
+          break;
+        default:
+          return error("unknown escape in a string");
       }
     }
     return error("a string is not closed");
@@ -260,7 +286,8 @@ SpecNode::Type plain_type(std::string_view text) {
   if (text.empty() || text == "~" || text == "null" || text == "Null" || text == "NULL") {
     return SpecNode::Type::kNull;
   }
-  if (equal_ignoring_case(text, "true") || equal_ignoring_case(text, "false")) return SpecNode::Type::kBool;
+  if (equal_ignoring_case(text, "true") || equal_ignoring_case(text, "false"))
+    return SpecNode::Type::kBool;
   bool integer = true;
   const std::string_view digits = text.starts_with('+') ? text.substr(1) : text;
   if (number_length(digits, integer) == digits.size() && !digits.empty()) {
@@ -349,13 +376,20 @@ Result<std::vector<SpecNode>> parse_yaml(std::string_view text) {
 void write_json(const SpecNode& node, std::string& out) {
   const auto write_string = [&](const std::string& text) { out += nlohmann::json(text).dump(); };
   switch (node.type) {
-    case SpecNode::Type::kNull: out += "null"; return;
+    case SpecNode::Type::kNull:
+      out += "null";
+      return;
     case SpecNode::Type::kBool:
     case SpecNode::Type::kInteger:
-    case SpecNode::Type::kNumber: out += node.text; return;
-    case SpecNode::Type::kString: write_string(node.text); return;
+    case SpecNode::Type::kNumber:
+      out += node.text;
+      return;
+    case SpecNode::Type::kString:
+      write_string(node.text);
+      return;
     case SpecNode::Type::kList:
-    case SpecNode::Type::kMap: break;
+    case SpecNode::Type::kMap:
+      break;
   }
   const bool map = node.type == SpecNode::Type::kMap;
   out += map ? '{' : '[';
@@ -381,26 +415,35 @@ const SpecNode* SpecNode::find(std::string_view key) const {
 
 std::string_view type_name(SpecNode::Type type) {
   switch (type) {
-    case SpecNode::Type::kNull: return "nothing";
-    case SpecNode::Type::kBool: return "true or false";
-    case SpecNode::Type::kInteger: return "a whole number";
-    case SpecNode::Type::kNumber: return "a number";
-    case SpecNode::Type::kString: return "a string";
-    case SpecNode::Type::kList: return "a list";
-    case SpecNode::Type::kMap: return "an object";
+    case SpecNode::Type::kNull:
+      return "nothing";
+    case SpecNode::Type::kBool:
+      return "true or false";
+    case SpecNode::Type::kInteger:
+      return "a whole number";
+    case SpecNode::Type::kNumber:
+      return "a number";
+    case SpecNode::Type::kString:
+      return "a string";
+    case SpecNode::Type::kList:
+      return "a list";
+    case SpecNode::Type::kMap:
+      return "an object";
   }
   return "";
 }
 
 Result<std::vector<SpecNode>> parse_spec_text(std::string_view text) {
   if (text.size() > kMaxSpecText) {
-    return too_large(str_cat("the spec is ", text.size(), " bytes long; the limit is ", kMaxSpecText));
+    return too_large(
+        str_cat("the spec is ", text.size(), " bytes long; the limit is ", kMaxSpecText));
   }
   if (text.starts_with("\xEF\xBB\xBF")) text.remove_prefix(3);
   if (!is_utf8(text)) return invalid_argument("the spec is not UTF-8 text");
   const std::size_t first = text.find_first_not_of(" \t\r\n");
   const bool json = first != std::string_view::npos && (text[first] == '{' || text[first] == '[');
-  QANAT_ASSIGN_OR_RETURN(std::vector<SpecNode> parsed, json ? JsonParser(text).documents() : parse_yaml(text));
+  QANAT_ASSIGN_OR_RETURN(std::vector<SpecNode> parsed,
+                         json ? JsonParser(text).documents() : parse_yaml(text));
   std::vector<SpecNode> out;
   for (SpecNode& node : parsed) {
     if (node.type == SpecNode::Type::kList) {

@@ -380,14 +380,14 @@ class SpecReader {
     } else if (merge == "overwrite") {
       spec.output_merge = OutputMerge::kOverwrite;
     } else if (merge != "error") {
-      problem(line_of("output_merge"),
-              str_cat("output_merge: ", quoted(merge), " is not one of error, concat, overwrite"));
+      problem(line_of("output_merge"), str_cat("output_merge: ", qanat::quoted(merge),
+                                               " is not one of error, concat, overwrite"));
     }
     std::string reprocess = "until_success";
     get("reprocess_spec", reprocess);
     spec.reprocess_every_job = reprocess == "every_job";
     if (!spec.reprocess_every_job && reprocess != "until_success") {
-      problem(line_of("reprocess_spec"), str_cat("reprocess_spec: ", quoted(reprocess),
+      problem(line_of("reprocess_spec"), str_cat("reprocess_spec: ", qanat::quoted(reprocess),
                                                  " is not one of until_success, every_job"));
     }
     if (find("parallelism_spec.constant") && find("parallelism_spec.coefficient")) {
@@ -451,15 +451,15 @@ class SpecReader {
     std::string project = own_project;
     text("project", project);
     if (project != own_project) {
-      problem(node.line,
-              str_cat(path, ".project: ", quoted(project), " is not the pipeline's own project ",
-                      quoted(own_project), "; inputs of other projects are not there yet"));
+      problem(node.line, str_cat(path, ".project: ", qanat::quoted(project),
+                                 " is not the pipeline's own project ", qanat::quoted(own_project),
+                                 "; inputs of other projects are not there yet"));
     }
     std::string repo_type = "user";
     text("repo_type", repo_type);
     if (repo_type != "user") {
-      problem(node.line,
-              str_cat(path, ".repo_type: ", quoted(repo_type), ": only user repos can be inputs"));
+      problem(node.line, str_cat(path, ".repo_type: ", qanat::quoted(repo_type),
+                                 ": only user repos can be inputs"));
     }
   }
 
@@ -507,8 +507,9 @@ Result<std::vector<LoadedSpec>> load_pipeline_specs(std::string_view text,
     const auto [first, added] =
         names.emplace(str_cat(loaded.spec.project, "/", loaded.spec.name), loaded.line);
     if (!added) {
-      problems.push_back(str_cat("line ", loaded.line, ": pipeline ", quoted(loaded.spec.name),
-                                 " is already defined at line ", first->second));
+      problems.push_back(str_cat("line ", loaded.line, ": pipeline ",
+                                 qanat::quoted(loaded.spec.name), " is already defined at line ",
+                                 first->second));
     }
   }
   if (problems.empty()) return out;

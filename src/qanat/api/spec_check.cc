@@ -62,10 +62,11 @@ class Checker {
     if (!t.err_stdin.empty() && t.err_cmd.empty())
       problem_("transform.err_stdin", "given without err_cmd");
     if (!t.working_dir.empty() && t.working_dir.front() != '/') {
-      problem_("transform.working_dir", str_cat(quoted(t.working_dir), " is not an absolute path"));
+      problem_("transform.working_dir",
+               str_cat(qanat::quoted(t.working_dir), " is not an absolute path"));
     }
     if (t.network != "none" && t.network != "host") {
-      problem_("transform.network", str_cat(quoted(t.network), " is not one of none, host"));
+      problem_("transform.network", str_cat(qanat::quoted(t.network), " is not one of none, host"));
     }
   }
 
@@ -81,7 +82,7 @@ class Checker {
       const std::string arm = str_cat(at, "[", i, "]");
       for (const std::string& each : input(in.arms[i], arm)) {
         if (!all.insert(each).second && cross) {
-          problem_(arm, str_cat("two inputs of this cross are named ", quoted(each),
+          problem_(arm, str_cat("two inputs of this cross are named ", qanat::quoted(each),
                                 "; give one another name"));
         }
       }
@@ -116,7 +117,7 @@ class Checker {
     for (const auto& [variable, value] : spec_.transform.env) {
       const std::string field = str_cat("transform.env.", variable);
       if (variable.empty() || variable.find('=') != std::string::npos) {
-        problem_("transform.env", str_cat(quoted(variable), " cannot name a variable"));
+        problem_("transform.env", str_cat(qanat::quoted(variable), " cannot name a variable"));
       } else if (reserved.contains(variable)) {
         problem_(field, "Qanat sets this variable for every datum; use another name");
       }

@@ -132,9 +132,9 @@ class JsonParser {
       std::string key;
       QANAT_RETURN_IF_ERROR(string(key));
       if (!seen.insert(key).second)
-        return at_line(line, str_cat("field ", quoted(key), " is given twice"));
+        return at_line(line, str_cat("field ", qanat::quoted(key), " is given twice"));
       skip_space();
-      if (peek() != ':') return error(str_cat("expected ':' after ", quoted(key)));
+      if (peek() != ':') return error(str_cat("expected ':' after ", qanat::quoted(key)));
       ++at_;
       skip_space();
       SpecNode member;
@@ -146,7 +146,7 @@ class JsonParser {
       const char next = peek();
       if (next == '}') return ++at_, ok_status();
       if (next != ',')
-        return error(str_cat("expected ',' or '}' after ", quoted(node.keys.back())));
+        return error(str_cat("expected ',' or '}' after ", qanat::quoted(node.keys.back())));
       ++at_;
     }
   }
@@ -342,7 +342,8 @@ class YamlReader {
       key.line = line;
       QANAT_RETURN_IF_ERROR(scalar(pair.first, key));
       if (!seen.insert(pair.first.Scalar()).second) {
-        return at_line(line, str_cat("field ", quoted(pair.first.Scalar()), " is given twice"));
+        return at_line(line,
+                       str_cat("field ", qanat::quoted(pair.first.Scalar()), " is given twice"));
       }
       SpecNode member;
       QANAT_RETURN_IF_ERROR(read(pair.second, member, depth + 1));

@@ -40,7 +40,6 @@ class Headers {
   std::vector<std::pair<std::string, std::string>> fields_;
 };
 
-bool equal_ignoring_case(std::string_view a, std::string_view b);
 // A field name is an RFC 9110 token; a value holds no CR, LF or NUL. Who builds a header from data
 // checks it (the server and the client refuse to send others).
 bool valid_header_name(std::string_view name);

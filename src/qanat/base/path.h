@@ -7,14 +7,12 @@
 #include <vector>
 
 #include "qanat/base/status.h"
+#include "qanat/base/utf8.h"
 
 namespace qanat {
 
 inline constexpr size_t kMaxPathPart = 255;     // bytes
 inline constexpr size_t kMaxPathLength = 3800;  // bytes; fits below PATH_MAX after /pfs/<input>/
-
-// Well-formed UTF-8 (no surrogates, no overlong forms).
-bool is_utf8(std::string_view text);
 
 // One part: 1 to 255 bytes of UTF-8 without control characters (U+0000-001F, U+007F-009F), no `/`,
 // not `.` or `..`.

@@ -20,7 +20,7 @@ class StringPiece {
   StringPiece(const char* text) : text_(text) {}         // NOLINT(google-explicit-constructor)
   StringPiece(char c) : text_(digits_, 1) {
     digits_[0] = c;
-  }                            // NOLINT(google-explicit-constructor)
+  }  // NOLINT(google-explicit-constructor)
   StringPiece(double number);  // NOLINT(google-explicit-constructor)
   template <std::integral T>
     requires(!std::same_as<T, char> && !std::same_as<T, bool>)

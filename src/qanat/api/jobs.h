@@ -1,4 +1,4 @@
-// Bodies about jobs, datums, logs and waves.
+// Bodies about jobs, datums and waves.
 #pragma once
 
 #include <cstdint>
@@ -10,6 +10,7 @@
 #include "qanat/api/commits.h"
 #include "qanat/api/describe.h"
 #include "qanat/api/list.h"
+#include "qanat/api/log_line.h"
 #include "qanat/api/time.h"
 
 namespace qanat::api {
@@ -121,7 +122,7 @@ inline std::vector<EnumValue> enum_values(DatumState) {
           {3, "SKIPPED"},  {4, "FAILED"},  {5, "RECOVERED"}};
 }
 
-struct DatumInput {
+struct DatumInputInfo {
   std::string name;
   std::string repo;
   std::string branch;
@@ -131,8 +132,8 @@ struct DatumInput {
   std::string hash;
 };
 template <class V>
-void describe(V& v, DatumInput& t) {
-  v.type("DatumInput", "One input of a datum.");
+void describe(V& v, DatumInputInfo& t) {
+  v.type("DatumInputInfo", "One input of a datum.");
   v.required("name", t.name, "The input's name.");
   v.required("repo", t.repo, "The repo.");
   v.optional("branch", t.branch, "The branch.");
@@ -147,7 +148,7 @@ struct DatumInfo {
   std::string job;
   int64_t index = 0;
   DatumState state = DatumState::kStarting;
-  std::vector<DatumInput> inputs;
+  std::vector<DatumInputInfo> inputs;
   std::string result_job;
   std::string worker;
   int64_t attempts = 0;
@@ -214,34 +215,6 @@ void describe(V& v, DatumExplanation& t) {
   v.required("decision", t.decision, "ran, skipped, will run, or undecided.");
   v.optional("compared_with", t.compared_with, "The job whose record it is compared with.");
   v.required("reasons", t.reasons, "Why.");
-}
-
-enum class LogStream { kStdout, kStderr, kWorker };
-inline std::vector<EnumValue> enum_values(LogStream) {
-  return {{0, "stdout"}, {1, "stderr"}, {2, "worker"}};
-}
-
-struct LogLine {
-  Timestamp time;
-  std::string pipeline;
-  std::string job;
-  std::string datum;
-  std::string worker;
-  LogStream stream = LogStream::kStdout;
-  int64_t attempt = 0;
-  std::string message;
-};
-template <class V>
-void describe(V& v, LogLine& t) {
-  v.type("LogLine", "A line that user code or a worker wrote.");
-  v.required("time", t.time, "When the worker saw it.");
-  v.optional("pipeline", t.pipeline, "The pipeline.");
-  v.optional("job", t.job, "The job.");
-  v.optional("datum", t.datum, "The datum.");
-  v.optional("worker", t.worker, "The worker.");
-  v.required("stream", t.stream, "worker: said by Qanat's worker itself.");
-  v.optional("attempt", t.attempt, "Which run of the command, from 1.");
-  v.required("message", t.message, "The line, without its end.");
 }
 
 enum class WaveCause { kCommit, kHeadMoved, kPipeline };

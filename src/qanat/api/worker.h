@@ -1,88 +1,102 @@
-// The protocol between server and workers (docs/architecture.md, "Workers"): JSON bodies, and the
-// heads of FileStreams.
+// What workers and the server say to each other, over the Unix socket of the worker's group
+// (docs/architecture.md, "Workers").
+//
+// Every call but hello carries "Authorization: Bearer <token of hello>". A worker holds the datums
+// it has leased until it has delivered their results or the server has cancelled them; it names all
+// of them in each renewal, so that a restarted server knows who works on what. Results may be sent
+// twice (the answer was lost): job and datum make that harmless.
+//
+//   POST /worker/v1/hello    HelloRequest -> HelloAnswer
+//   POST /worker/v1/lease    LeaseRequest -> LeaseAnswer, or 204 when there was nothing for 20 s
+//   GET  /worker/v1/inputs?job=J&datum=D&datum=D...
+//                            -> FileStream: per datum a frame DatumInputs, then puts `<input>/<path>`
+//   POST /worker/v1/results?job=J
+//                            FileStream: per datum a frame DatumReport, its output files (paths
+//                            under /pfs/out), its log (LogLine as JSON, a line each, without the
+//                            fields that are known) -> ResultsAnswer once durable
+//   POST /worker/v1/renew    RenewRequest -> RenewAnswer
+//   POST /worker/v1/logs     LogPush -> 204: lines for those who follow now; the durable log comes
+//                            with the result
 #pragma once
 
 #include <cstdint>
 #include <map>
-#include <optional>
 #include <string>
 #include <vector>
 
 #include "qanat/api/describe.h"
-#include "qanat/api/jobs.h"
+#include "qanat/api/log_line.h"
 #include "qanat/api/time.h"
 
 namespace qanat::api {
 
-inline constexpr int64_t kWorkerProtocol = 1;
+inline constexpr int32_t kWorkerProtocol = 1;
 
 struct HelloRequest {
-  std::string worker;
   std::string credential;
-  int64_t protocol = kWorkerProtocol;
-  std::string arch;
-  std::string version;
+  std::string worker;
+  int32_t protocol = kWorkerProtocol;
+  std::string architecture;
 };
 template <class V>
 void describe(V& v, HelloRequest& t) {
-  v.type("HelloRequest", "A worker's first words.");
-  v.required("worker", t.worker, "Its id.");
-  v.required("credential", t.credential, "The one-use credential it was started with.");
+  v.type("WorkerHelloRequest", "A worker introduces itself, once.");
+  v.required("credential", t.credential, "One-use secret from the worker's environment.");
+  v.required("worker", t.worker, "Its id, as the runner gave it.");
   v.required("protocol", t.protocol, "Version of this protocol.");
-  v.required("arch", t.arch, "Architecture of the worker's program.");
-  v.optional("version", t.version, "Version of Qanat.");
+  v.required("architecture", t.architecture, "What the worker was built for, e.g. amd64.");
 }
 
-// What the worker runs for each datum: the user's transform, with the image's defaults filled in by
-// the server.
+// How to run user code; the same for all datums of a pipeline version.
 struct WorkerTransform {
   std::vector<std::string> cmd;
   std::vector<std::string> stdin_lines;
+  std::vector<std::string> err_cmd;
+  std::vector<std::string> err_stdin;
+  std::vector<std::string> image_env;
   std::map<std::string, std::string> env;
   std::string user;
   std::string working_dir;
-  std::vector<int64_t> accept_return_code;
-  std::vector<std::string> err_cmd;
-  std::vector<std::string> err_stdin;
+  std::vector<int32_t> accept_return_code;
 };
 template <class V>
 void describe(V& v, WorkerTransform& t) {
-  v.type("WorkerTransform", "What a worker runs for each datum.");
-  v.required("cmd", t.cmd, "Program and arguments.");
-  v.optional("stdin", t.stdin_lines, "Lines for its standard input.");
-  v.optional("env", t.env, "Variables: the image's, then the spec's.");
-  v.optional("user", t.user, "Name or uid, with optional :group; absent: root.");
-  v.optional("working_dir", t.working_dir, "Absent: /.");
-  v.optional("accept_return_code", t.accept_return_code, "Exit codes that are success beside 0.");
+  v.type("WorkerTransform", "How a worker runs user code.");
+  v.required("cmd", t.cmd, "Program and arguments; the image's own if the spec has none.");
+  v.optional("stdin", t.stdin_lines, "Lines piped to cmd.");
   v.optional("err_cmd", t.err_cmd, "Run after a failed attempt.");
-  v.optional("err_stdin", t.err_stdin, "Lines for its standard input.");
+  v.optional("err_stdin", t.err_stdin, "Lines piped to err_cmd.");
+  v.optional("image_env", t.image_env, "The image's variables, NAME=value.");
+  v.optional("env", t.env, "The transform's variables, over the image's.");
+  v.optional("user", t.user, "As in the spec, else the image's USER.");
+  v.optional("working_dir", t.working_dir, "As in the spec, else the image's WORKDIR.");
+  v.optional("accept_return_code", t.accept_return_code, "Exit codes that mean success beside 0.");
 }
 
 struct WorkerSettings {
-  int64_t datum_tries = 3;
   int64_t datum_timeout_ms = 0;
+  int64_t datum_tries = 3;
   int64_t max_queue_size = 1;
-  int64_t batch_size = 0;
-  int64_t max_log_bytes = 16 << 20;
-  int64_t renew_ms = 5'000;
-  int64_t memory_bytes = 0;
+  int64_t log_limit = 1 << 20;
+  int64_t renew_every_ms = 3000;
+  uint64_t memory_limit = 0;
+  int64_t pids_limit = 0;
   std::string network = "none";
 };
 template <class V>
 void describe(V& v, WorkerSettings& t) {
-  v.type("WorkerSettings", "How a worker works.");
-  v.required("datum_tries", t.datum_tries, "Attempts in all.");
-  v.optional("datum_timeout_ms", t.datum_timeout_ms, "Of one attempt; absent: none.");
-  v.required("max_queue_size", t.max_queue_size, "Datums materialised or being uploaded at once.");
-  v.optional("batch_size", t.batch_size, "Datums to lease at once; absent: the server chooses.");
-  v.required("max_log_bytes", t.max_log_bytes,
-             "Of a datum's log; what is beyond is dropped, and said.");
-  v.required("renew_ms", t.renew_ms, "How often to renew.");
-  v.optional("memory_bytes", t.memory_bytes, "The memory limit, for naming it when it is hit.");
-  v.optional("network", t.network, "none or host, for the hint when a datum fails.");
+  v.type("WorkerSettings", "Limits and rhythm of a worker.");
+  v.optional("datum_timeout_ms", t.datum_timeout_ms, "Per attempt; 0: none.");
+  v.optional("datum_tries", t.datum_tries, "Attempts in all.");
+  v.optional("max_queue_size", t.max_queue_size, "Datums fetched ahead or waiting for upload.");
+  v.optional("log_limit", t.log_limit, "Bytes kept of each output stream of a datum.");
+  v.optional("renew_every_ms", t.renew_every_ms, "How often to renew.");
+  v.optional("memory_limit", t.memory_limit, "resource_limits.memory in bytes, for messages.");
+  v.optional("pids_limit", t.pids_limit, "resource_limits.pids, for messages.");
+  v.optional("network", t.network, "transform.network, for messages.");
 }
 
-struct HelloResponse {
+struct HelloAnswer {
   std::string token;
   std::string project;
   std::string pipeline;
@@ -91,187 +105,175 @@ struct HelloResponse {
   WorkerSettings settings;
 };
 template <class V>
-void describe(V& v, HelloResponse& t) {
-  v.type("HelloResponse", "What the worker is to do.");
-  v.required("token", t.token, "For every other call, as a bearer token.");
-  v.required("project", t.project, "The project.");
-  v.required("pipeline", t.pipeline, "The pipeline.");
-  v.required("version", t.version, "Version of its spec.");
-  v.required("transform", t.transform, "What to run.");
-  v.required("settings", t.settings, "How.");
+void describe(V& v, HelloAnswer& t) {
+  v.type("WorkerHelloAnswer", "What a worker needs to begin.");
+  v.required("token", t.token, "For all further calls; outlives a restart of the server.");
+  v.required("project", t.project, "");
+  v.required("pipeline", t.pipeline, "");
+  v.required("version", t.version, "Of the pipeline's spec.");
+  v.required("transform", t.transform, "");
+  v.required("settings", t.settings, "");
 }
 
 struct LeaseRequest {
   int64_t max_datums = 0;
-  int64_t wait_ms = 20'000;
-  std::vector<std::string> holding;
+  int64_t wait_ms = 20000;
 };
 template <class V>
 void describe(V& v, LeaseRequest& t) {
-  v.type("LeaseRequest",
-         "Asks for datums; answered when there are some, else with 204 when `wait_ms` are over.");
-  v.optional("max_datums", t.max_datums, "At most so many; absent: the server chooses.");
-  v.optional("wait_ms", t.wait_ms, "At most 20,000.");
-  v.optional("holding", t.holding, "Ids of the datums the worker has in hand.");
+  v.type("WorkerLeaseRequest", "Asks for datums.");
+  v.optional("max_datums", t.max_datums, "0: as many as the server thinks fit.");
+  v.optional("wait_ms", t.wait_ms, "Wait so long for a datum, at most 20 s; 0: do not wait.");
 }
 
-struct LeasedInput {
+struct DatumInput {
   std::string name;
   std::string path;
-  int64_t size_bytes = 0;
-  int64_t files = 0;
 };
 template <class V>
-void describe(V& v, LeasedInput& t) {
-  v.type("LeasedInput", "One input of a datum.");
-  v.required("name", t.name, "The folder under /pfs.");
-  v.required("path", t.path, "The path its glob matched, in the repo, without a leading slash.");
-  v.optional("size_bytes", t.size_bytes, "Bytes under it.");
-  v.optional("files", t.files, "Files under it.");
+void describe(V& v, DatumInput& t) {
+  v.type("WorkerDatumInput", "What one input gives to a datum.");
+  v.required("name", t.name, "Of the input: the folder /pfs/<name>.");
+  v.required("path", t.path, "Of the match in the repo, without leading slash; empty: the root.");
 }
 
 struct LeasedDatum {
   std::string id;
   int64_t index = 0;
   std::map<std::string, std::string> env;
-  std::vector<LeasedInput> inputs;
+  std::vector<DatumInput> inputs;
+  uint64_t bytes = 0;
+  uint64_t files = 0;
 };
 template <class V>
 void describe(V& v, LeasedDatum& t) {
-  v.type("LeasedDatum", "A datum to be run.");
-  v.required("id", t.id, "Its id.");
-  v.required("index", t.index, "Its place in the order of the job's datums.");
-  v.optional("env", t.env,
-             "Variables of this datum (PACH_DATUM_ID, <input>, <input>_COMMIT, ...).");
-  v.required("inputs", t.inputs, "Its inputs.");
+  v.type("WorkerLeasedDatum", "A datum to run.");
+  v.required("id", t.id, "");
+  v.required("index", t.index, "Its number in the job's order.");
+  v.optional("env", t.env, "PACH_JOB_ID and all others that depend on job or datum.");
+  v.required("inputs", t.inputs, "");
+  v.optional("bytes", t.bytes, "Of all its input files.");
+  v.optional("files", t.files, "Number of its input files.");
 }
 
-struct LeaseResponse {
+struct LeaseAnswer {
   std::string batch;
   std::string job;
   std::vector<LeasedDatum> datums;
-  int64_t lease_ms = 30'000;
 };
 template <class V>
-void describe(V& v, LeaseResponse& t) {
-  v.type("LeaseResponse", "Datums to be run.");
-  v.required("batch", t.batch, "Id of this lease.");
-  v.required("job", t.job, "Their job.");
-  v.required("datums", t.datums, "The datums, in order.");
-  v.required("lease_ms", t.lease_ms,
-             "Renew before this is over, counted from when the request was sent.");
+void describe(V& v, LeaseAnswer& t) {
+  v.type("WorkerLeaseAnswer", "Datums to run, all of one job.");
+  v.required("batch", t.batch, "For logs.");
+  v.required("job", t.job, "");
+  v.required("datums", t.datums, "");
 }
 
-// JSON of a `datum` frame in the answer of `inputs`. Its `put` frames follow, with paths
-// `<input>/<path>`.
-struct InputsHead {
+struct DatumInputs {
   std::string id;
 };
 template <class V>
-void describe(V& v, InputsHead& t) {
-  v.type("InputsHead", "The input files of a datum follow.");
-  v.required("id", t.id, "The datum.");
+void describe(V& v, DatumInputs& t) {
+  v.type("WorkerDatumInputs", "Head of a datum's files in a FileStream.");
+  v.required("id", t.id, "");
 }
 
-// JSON of the `head` frame of `results`.
-struct ResultsHead {
-  std::string job;
-  std::string batch;
-};
-template <class V>
-void describe(V& v, ResultsHead& t) {
-  v.type("ResultsHead", "Results of datums of one job follow.");
-  v.required("job", t.job, "The job.");
-  v.optional("batch", t.batch, "Id of their lease.");
+enum class DatumOutcome { kSuccess, kFailed, kRecovered };
+inline std::vector<EnumValue> enum_values(DatumOutcome) {
+  return {{0, "SUCCESS"}, {1, "FAILED"}, {2, "RECOVERED"}};
 }
 
-enum class ResultState { kSuccess, kFailed, kRecovered };
-inline std::vector<EnumValue> enum_values(ResultState) {
-  return {{0, "success"}, {1, "failed"}, {2, "recovered"}};
-}
-
-// JSON of a `datum` frame of `results`. Its output files (`put`, paths under /pfs/out) follow, then
-// its `log`: LogLines as JSON, one a line, without pipeline, job, datum and worker.
-struct ResultHead {
+struct DatumReport {
   std::string id;
-  ResultState state = ResultState::kSuccess;
-  int64_t attempts = 1;
+  DatumOutcome state = DatumOutcome::kSuccess;
+  int64_t attempts = 0;
+  int64_t exit_code = 0;
+  std::string reason;
+  std::string hint;
   Timestamp started;
+  Timestamp finished;
   int64_t download_ms = 0;
   int64_t process_ms = 0;
-  int64_t upload_ms = 0;
-  int64_t download_bytes = 0;
-  int64_t upload_bytes = 0;
-  int64_t exit_code = 0;
-  bool out_of_memory = false;
-  bool timed_out = false;
-  std::string message;
+  int64_t user_ms = 0;
+  int64_t system_ms = 0;
+  uint64_t input_bytes = 0;
+  uint64_t input_files = 0;
+  uint64_t output_bytes = 0;
+  uint64_t output_files = 0;
 };
 template <class V>
-void describe(V& v, ResultHead& t) {
-  v.type("ResultHead", "The result of a datum.");
-  v.required("id", t.id, "The datum.");
-  v.required("state", t.state, "How it ended.");
-  v.required("attempts", t.attempts, "Runs of the command.");
-  v.optional("started", t.started, "When the last began.");
-  v.optional("download_ms", t.download_ms, "Time to bring the inputs.");
-  v.optional("process_ms", t.process_ms, "Time the command ran, last attempt.");
-  v.optional("upload_ms", t.upload_ms, "Time to collect the outputs.");
-  v.optional("download_bytes", t.download_bytes, "Bytes of inputs.");
-  v.optional("upload_bytes", t.upload_bytes, "Bytes of outputs.");
-  v.optional("exit_code", t.exit_code, "Of the last run; 128 + signal when killed.");
-  v.optional("out_of_memory", t.out_of_memory, "It was killed at the memory limit.");
-  v.optional("timed_out", t.timed_out, "It was killed at datum_timeout.");
-  v.optional("message", t.message, "Why it failed, for a person.");
+void describe(V& v, DatumReport& t) {
+  v.type("WorkerDatumReport", "How a datum went. Its files follow (on success), then its log.");
+  v.required("id", t.id, "");
+  v.required("state", t.state, "");
+  v.required("attempts", t.attempts, "Made by this worker.");
+  v.optional("exit_code", t.exit_code, "Of the last attempt; 128 + signal.");
+  v.optional("reason", t.reason, "Why it failed, for people.");
+  v.optional("hint", t.hint, "What to do about it.");
+  v.optional("started", t.started, "When its first attempt began.");
+  v.optional("finished", t.finished, "When its last attempt ended.");
+  v.optional("download_ms", t.download_ms, "Fetching inputs; shared with its batch.");
+  v.optional("process_ms", t.process_ms, "User code, all attempts.");
+  v.optional("user_ms", t.user_ms, "Processor time in user mode.");
+  v.optional("system_ms", t.system_ms, "Processor time in the kernel.");
+  v.optional("input_bytes", t.input_bytes, "");
+  v.optional("input_files", t.input_files, "");
+  v.optional("output_bytes", t.output_bytes,
+             "0 where the output was too large to be counted first.");
+  v.optional("output_files", t.output_files, "As output_bytes.");
 }
 
-struct ResultsResponse {
-  std::vector<std::string> accepted;
-  std::vector<std::string> ignored;
+struct ResultsAnswer {
+  std::vector<std::string> unknown;
 };
 template <class V>
-void describe(V& v, ResultsResponse& t) {
-  v.type("ResultsResponse", "Results are durable.");
-  v.required("accepted", t.accepted, "Ids of datums whose results count.");
-  v.optional("ignored", t.ignored,
-             "Ids of datums that had a result already or are not of this worker any more.");
+void describe(V& v, ResultsAnswer& t) {
+  v.type("WorkerResultsAnswer", "All results are durable, or known not to be wanted.");
+  v.optional("unknown", t.unknown, "Datums that nobody waits for any more; not an error.");
 }
 
-struct RenewRequest {
+struct HeldDatums {
   std::string job;
   std::vector<std::string> datums;
 };
 template <class V>
-void describe(V& v, RenewRequest& t) {
-  v.type("RenewRequest", "Keeps leases.");
-  v.optional("job", t.job, "The job of the datums.");
-  v.required("datums", t.datums, "What the worker has in hand.");
+void describe(V& v, HeldDatums& t) {
+  v.type("WorkerHeldDatums", "Datums of one job that a worker has in hand.");
+  v.required("job", t.job, "");
+  v.required("datums", t.datums, "");
 }
 
-struct RenewResponse {
-  std::vector<std::string> cancelled;
-  int64_t lease_ms = 30'000;
-  bool exit = false;
+struct RenewRequest {
+  std::vector<HeldDatums> held;
 };
 template <class V>
-void describe(V& v, RenewResponse& t) {
-  v.type("RenewResponse", "Leases are kept.");
-  v.optional("cancelled", t.cancelled, "Ids of datums to kill and forget.");
-  v.required("lease_ms", t.lease_ms, "As in a lease.");
-  v.optional("exit", t.exit, "The worker is not wanted any more: kill what runs and exit.");
+void describe(V& v, RenewRequest& t) {
+  v.type("WorkerRenewRequest", "Keeps the leases of everything in hand, and takes no others.");
+  v.required("held", t.held, "Empty when idle: the worker is alive.");
 }
 
-struct LiveLogRequest {
+struct RenewAnswer {
+  std::vector<std::string> cancelled;
+  bool follow = false;
+};
+template <class V>
+void describe(V& v, RenewAnswer& t) {
+  v.type("WorkerRenewAnswer", "");
+  v.optional("cancelled", t.cancelled, "Datums to give up at once, their processes killed.");
+  v.optional("follow", t.follow, "Somebody follows this pipeline's log: send lines as they come.");
+}
+
+struct LogPush {
   std::string job;
   std::string datum;
   std::vector<LogLine> lines;
 };
 template <class V>
-void describe(V& v, LiveLogRequest& t) {
-  v.type("LiveLogRequest", "Log lines for those who follow; may be lost.");
-  v.required("job", t.job, "The job.");
-  v.required("datum", t.datum, "The datum.");
-  v.required("lines", t.lines, "Lines, without the fields that are known.");
+void describe(V& v, LogPush& t) {
+  v.type("WorkerLogPush", "Log lines of the datum that runs now.");
+  v.required("job", t.job, "");
+  v.required("datum", t.datum, "");
+  v.required("lines", t.lines, "");
 }
 
 }  // namespace qanat::api

@@ -1,14 +1,18 @@
 // Patterns over paths, as the specs of pipelines and the file commands write them.
 //
-//   `*`       any run of characters but `/`           `?`      one character but `/`
-//   `**`      any run of characters, `/` too          `[a-z]`  one of these, `[!a-z]` one of the
-//   others; never `/`
-//   `{a,b}`   either; may be nested and empty          `(...)`  a capture group; it may hold
-//   anything above
-//   `\`       makes the next character plain
+//   `*`      any run of characters but `/`
+//   `**`     any run of characters, `/` too
+//   `?`      one character but `/`
+//   `[a-z]`  one of these; `[!a-z]` one of the others; `[[:digit:]]` a POSIX class; never `/`
+//   `{a,b}`  either; may be nested, and empty
+//   `(...)`  a capture group; it may hold anything of this list
+//   `\`      makes the next character plain
 //
 // A character is one UTF-8 code point. Patterns and paths are matched as `/a/b`: a leading slash
-// may be left out on both. The patterns `/` and the empty one match the root, and nothing else.
+// may be left out on both. The patterns `/` and the empty one match the root, and nothing else;
+// other patterns do not match the root. A slash at a pattern's end is left out: `/data/` is the
+// folder
+// `/data`. Since `**` stands for characters, `/**/x` does not match `/x`; `/{**/,}x` does.
 //
 // A pattern is compiled to an automaton that is run over all its states at once (Thompson 1968;
 // captures after Pike), so the time is at most pattern length times path length, whatever the

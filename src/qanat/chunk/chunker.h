@@ -63,9 +63,9 @@ class Chunker {
 
  private:
   Sink sink_;
-  std::string buffer_;  // the beginning of a chunk whose end is not known yet
-  size_t scanned_ = 0;  // bytes of buffer_ that hold no cut
-  uint64_t hash_ = 0;   // gear hash after `scanned_` bytes
+  std::string buffer_;  // the beginning of a chunk that started in an earlier update()
+  size_t length_ = 0;   // bytes of the open chunk
+  uint64_t hash_ = 0;   // gear hash after them
 };
 
 }  // namespace qanat::chunk

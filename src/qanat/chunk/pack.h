@@ -5,6 +5,7 @@
 // without being copied. Bytes: docs/formats.md, "Pack".
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <map>
@@ -28,7 +29,7 @@ inline constexpr size_t kPackTrailerLength = 24;
 // key.
 struct PackId {
   uint64_t epoch = 0;
-  std::string id;  // 16 bytes
+  std::array<uint8_t, 16> id{};
   auto operator<=>(const PackId&) const = default;
 };
 
@@ -80,7 +81,8 @@ Result<PackFooter> parse_pack_trailer(std::string_view bytes, uint64_t pack_leng
 Result<std::string> open_blob(const BlobRef& ref, const BlobLocation& location,
                               std::string_view stored);
 
-// Checks a whole pack: every part, every blob against its name, and that blobs fill the pack
+// Checks a whole pack: every part, every blob against its name (so the bytes that a reader gets are
+// right; a bit of a compressed frame that says nothing may differ), and that blobs fill the pack
 // without gap or overlap.
 Status verify_pack(std::string_view pack);
 

@@ -3,8 +3,8 @@
 // A segment maps byte keys to byte values, in strictly ascending bytewise order of the keys. It is
 // cut into blocks of about 16 KiB, so that a point lookup reads one block, found by a block index;
 // pages of a Bloom filter say "surely absent" without reading a block. Bytes: docs/formats.md,
-// "Segment". Every byte is covered by a checksum (XXH3-64 for blocks and filter pages, SHA-256 for
-// footer and block index), so each part can be read and checked alone.
+// "Segment". Every byte is covered by a checksum (SHA-256 for the block index, XXH3-64 for the
+// rest), so each part can be read and checked alone.
 //
 // This header is the core on bytes, with no I/O: the writer gives its bytes to a sink, the reading
 // functions are given the bytes of one part. All reading is strict: what the writer would not have
@@ -51,7 +51,7 @@ struct SegmentFooter {
   uint64_t length() const {
     return data_length + filter_length + index_length + kSegmentFooterLength;
   }
-  uint64_t filter_pages() const { return filter_length / filter_page; }
+  uint64_t filter_pages() const { return filter_page == 0 ? 0 : filter_length / filter_page; }
 };
 
 // Streams a segment. Memory: one block, the block index, and 8 bytes a key for the filter.
@@ -79,7 +79,6 @@ class SegmentWriter {
   std::vector<uint64_t> hashes_;
   uint64_t written_ = 0;
   uint32_t blocks_ = 0;
-  bool any_ = false;
 };
 
 // The last kSegmentFooterLength bytes of a segment that is `segment_length` bytes long.

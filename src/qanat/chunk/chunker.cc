@@ -1,0 +1,129 @@
+#include "qanat/chunk/chunker.h"
+
+#include <algorithm>
+#include <array>
+
+namespace qanat::chunk {
+namespace {
+
+// The gear table: the first 256 outputs of SplitMix64 (Steele, Lea and Flood, "Fast Splittable
+// Pseudorandom Number Generators", OOPSLA 2014) from the seed "QANAT" in ASCII, big-endian.
+constexpr std::array<uint64_t, 256> make_gear() {
+  std::array<uint64_t, 256> gear{};
+  uint64_t state = 0x51414e4154;
+  for (uint64_t& value : gear) {
+    state += 0x9e3779b97f4a7c15;
+    uint64_t z = state;
+    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9;
+    z = (z ^ (z >> 27)) * 0x94d049bb133111eb;
+    value = z ^ (z >> 31);
+  }
+  return gear;
+}
+constexpr std::array<uint64_t, 256> kGear = make_gear();
+
+// A shift by one a byte: the hash depends on the last 64 bytes.
+constexpr size_t kWindow = 64;
+constexpr size_t kWarmFrom = kMinChunk - kWindow;
+// The top bits are compared, since they depend on the most bytes: 20 zero bits before kNormalChunk,
+// 16 from there on.
+constexpr uint64_t kStrict = uint64_t{1} << (64 - 20);
+constexpr uint64_t kLax = uint64_t{1} << (64 - 16);
+
+// Goes on with a chunk of which `length` bytes were seen. Returns how many bytes of `data` belong
+// to the chunk if it ends in them, else 0 with *length and *hash moved past all of them.
+size_t scan(std::string_view data, size_t* length, uint64_t* hash) {
+  const auto* bytes = reinterpret_cast<const uint8_t*>(data.data());
+  size_t i = 0;
+  size_t at = *length;
+  uint64_t h = *hash;
+  if (at < kWarmFrom) {
+    size_t skip = std::min(data.size(), kWarmFrom - at);
+    i += skip;
+    at += skip;
+  }
+  auto end_for = [&](size_t bound) { return std::min(data.size(), i + (bound - at)); };
+  // Each loop consumes bytes until the chunk's length is the bound.
+  if (at < kMinChunk - 1) {
+    size_t end = end_for(kMinChunk - 1);
+    at += end - i;
+    for (; i < end; ++i) h = (h << 1) + kGear[bytes[i]];
+  }
+  if (at >= kMinChunk - 1 && at < kNormalChunk - 1) {
+    size_t end = end_for(kNormalChunk - 1);
+    at += end - i;
+    for (; i < end; ++i) {
+      h = (h << 1) + kGear[bytes[i]];
+      if (h < kStrict) return i + 1;
+    }
+  }
+  if (at >= kNormalChunk - 1 && at < kMaxChunk) {
+    size_t end = end_for(kMaxChunk);
+    at += end - i;
+    for (; i < end; ++i) {
+      h = (h << 1) + kGear[bytes[i]];
+      if (h < kLax) return i + 1;
+    }
+    if (at == kMaxChunk) return i;
+  }
+  *length = at;
+  *hash = h;
+  return 0;
+}
+
+}  // namespace
+
+size_t find_cut(std::string_view data) {
+  size_t length = 0;
+  uint64_t hash = 0;
+  return scan(data, &length, &hash);
+}
+
+bool is_natural_cut(std::string_view chunk) {
+  return !chunk.empty() && find_cut(chunk) == chunk.size();
+}
+
+bool is_valid_last(std::string_view chunk) {
+  if (chunk.empty()) return false;
+  size_t cut = find_cut(chunk);
+  return cut == 0 || cut == chunk.size();
+}
+
+Status Chunker::update(std::string_view data) {
+  while (!data.empty()) {
+    size_t cut = scan(data, &length_, &hash_);
+    if (cut == 0) {
+      if (buffer_.empty())
+        buffer_.reserve(std::min(kMaxChunk, std::max(data.size(), kNormalChunk)));
+      buffer_.append(data);
+      return ok_status();
+    }
+    std::string_view piece = data.substr(0, cut);
+    data.remove_prefix(cut);
+    length_ = 0;
+    hash_ = 0;
+    if (buffer_.empty()) {
+      QANAT_RETURN_IF_ERROR(sink_(piece));
+    } else {
+      buffer_.append(piece);
+      Status status = sink_(buffer_);
+      buffer_.clear();
+      QANAT_RETURN_IF_ERROR(status);
+    }
+  }
+  return ok_status();
+}
+
+Status Chunker::finish() {
+  Status status = buffer_.empty() ? ok_status() : sink_(buffer_);
+  reset();
+  return status;
+}
+
+void Chunker::reset() {
+  buffer_.clear();
+  length_ = 0;
+  hash_ = 0;
+}
+
+}  // namespace qanat::chunk

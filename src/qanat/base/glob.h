@@ -11,8 +11,7 @@
 // A character is one UTF-8 code point. Patterns and paths are matched as `/a/b`: a leading slash
 // may be left out on both. The patterns `/` and the empty one match the root, and nothing else;
 // other patterns do not match the root. A slash at a pattern's end is left out: `/data/` is the
-// folder
-// `/data`. Since `**` stands for characters, `/**/x` does not match `/x`; `/{**/,}x` does.
+// folder `/data`. Since `**` stands for characters, `/**/x` does not match `/x`; `/{**/,}x` does.
 //
 // A pattern is compiled to an automaton that is run over all its states at once (Thompson 1968;
 // captures after Pike), so the time is at most pattern length times path length, whatever the

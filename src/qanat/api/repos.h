@@ -1,4 +1,4 @@
-// Bodies about repos and branches.
+// Bodies about projects, repos and branches.
 #pragma once
 
 #include <cstdint>
@@ -11,6 +11,19 @@
 #include "qanat/api/time.h"
 
 namespace qanat::api {
+
+struct ProjectInfo {
+  std::string name;
+  std::string description;
+  Timestamp created;
+};
+template <class V>
+void describe(V& v, ProjectInfo& t) {
+  v.type("ProjectInfo", "A namespace of repos and pipelines.");
+  v.required("name", t.name, "Its name.");
+  v.optional("description", t.description, "Free text.");
+  v.optional("created", t.created, "When it was created; not to be given when creating one.");
+}
 
 struct RepoInfo {
   std::string project;

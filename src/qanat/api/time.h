@@ -1,6 +1,6 @@
 // Timestamps in API bodies: milliseconds since the epoch in memory, RFC 3339 in UTC with
 // milliseconds in JSON
-// ("2026-03-01T12:00:00.250Z"). Zero means "not set" and is written as an absent field, or as ""
+// ("2026-03-01T12:00:00.25Z"). Zero means "not set" and is written as an absent field, or as ""
 // where the field is required.
 #pragma once
 

@@ -1,0 +1,147 @@
+#include "qanat/cli/cli.h"
+
+#include <CLI/CLI.hpp>
+
+#include "qanat/base/string.h"
+#include "qanat/cli/config.h"
+
+namespace qanat::cli {
+namespace {
+
+// Thrown through CLI11, which knows no other way out of a callback; caught in Cli::main.
+struct CommandError {
+  Status status;
+};
+
+}  // namespace
+
+Command& Command::argument(const std::string& name, std::string& value, const std::string& help,
+                           bool required) {
+  app_->add_option(name, value, help)->required(required)->type_name("");
+  return *this;
+}
+Command& Command::arguments(const std::string& name, std::vector<std::string>& values,
+                            const std::string& help, bool required) {
+  app_->add_option(name, values, help)->required(required)->type_name("");
+  return *this;
+}
+Command& Command::option(const std::string& names, std::string& value, const std::string& help) {
+  app_->add_option(names, value, help);
+  return *this;
+}
+Command& Command::option(const std::string& names, std::vector<std::string>& values,
+                         const std::string& help) {
+  app_->add_option(names, values, help)->expected(1)->take_all();
+  return *this;
+}
+Command& Command::option(const std::string& names, int64_t& value, const std::string& help) {
+  app_->add_option(names, value, help);
+  return *this;
+}
+Command& Command::flag(const std::string& names, bool& value, const std::string& help) {
+  app_->add_flag(names, value, help);
+  return *this;
+}
+Command& Command::example(const std::string& text) {
+  const std::string before = app_->get_footer();
+  app_->footer(before.empty() ? "Examples:\n  " + text : before + "\n  " + text);
+  return *this;
+}
+void Command::run(std::function<Status()> run) {
+  app_->callback([run = std::move(run)] {
+    Status status = run();
+    if (!status.ok()) throw CommandError{std::move(status)};
+  });
+}
+
+Cli::Cli() : app_(std::make_unique<CLI::App>("Versioned data and containerized pipelines", "qanat")) {
+  app_->require_subcommand(1);
+  app_->fallthrough();
+  app_->add_option("--server", flags_.server, "Address of the server (QANAT_SERVER)");
+  app_->add_option("--token", flags_.token, "Token (QANAT_TOKEN)");
+  app_->add_option("--context", flags_.context, "Context of the configuration file");
+  app_->add_option("--project", project_, "Project of names that are not project/name");
+  app_->add_flag("-q,--quiet", quiet_, "No progress on standard error");
+  app_->footer("qanat VERB --help and qanat VERB NOUN --help tell more.");
+}
+Cli::~Cli() = default;
+
+Command Cli::command(const std::string& verb, const std::string& noun, const std::string& help) {
+  CLI::App*& parent = verbs_[verb];
+  if (parent == nullptr) {
+    parent = app_->add_subcommand(verb, noun.empty() ? help : "");
+    parent->fallthrough();
+    if (!noun.empty()) parent->require_subcommand(1);
+  }
+  if (noun.empty()) return Command(parent);
+  CLI::App* app = parent->add_subcommand(noun, help);
+  app->fallthrough();
+  // The verb's own line in `qanat --help` lists its nouns.
+  const std::string nouns = parent->get_description();
+  parent->description(nouns.empty() ? noun : nouns + ", " + noun);
+  return Command(app);
+}
+
+int Cli::main(int argc, const char* const* argv) {
+  try {
+    app_->parse(argc, argv);
+  } catch (const CommandError& error) {
+    print_error(error.status);
+    return 1;
+  } catch (const CLI::ParseError& error) {
+    if (error.get_exit_code() == 0) return app_->exit(error);  // --help
+    print_error(invalid_argument(error.what(), "`qanat --help` lists the commands; `qanat VERB NOUN --help` explains one."));
+    return 2;
+  }
+  return 0;
+}
+
+Result<Connection*> Cli::connection() {
+  if (!connection_) {
+    QANAT_ASSIGN_OR_RETURN(connection_, Connection::open(flags_));
+  }
+  return connection_.get();
+}
+
+std::string Cli::project() const {
+  if (!project_.empty()) return project_;
+  const auto config = load_config();
+  if (config.ok()) {
+    const std::string name = flags_.context.empty() ? config->current : flags_.context;
+    const auto context = config->contexts.find(name);
+    if (context != config->contexts.end() && !context->second.project.empty()) {
+      return context->second.project;
+    }
+  }
+  return std::string(api::kDefaultProject);
+}
+
+namespace {
+
+// Whether a name is written with its project.
+bool names_project(const std::string& text) {
+  const size_t end = text.find_first_of("@:");
+  return text.substr(0, end).find('/') != std::string::npos;
+}
+
+}  // namespace
+
+Result<api::Address> Cli::address(const std::string& text) const {
+  QANAT_ASSIGN_OR_RETURN(api::Address address, api::parse_address(text));
+  if (!names_project(text)) address.project = project();
+  return address;
+}
+
+Result<api::JobAddress> Cli::job_address(const std::string& text) const {
+  QANAT_ASSIGN_OR_RETURN(api::JobAddress address, api::parse_job_address(text));
+  if (!names_project(text)) address.project = project();
+  return address;
+}
+
+Result<api::Address> Cli::name(const std::string& text) const {
+  QANAT_ASSIGN_OR_RETURN(api::Address address, api::parse_name_address(text));
+  if (!names_project(text)) address.project = project();
+  return address;
+}
+
+}  // namespace qanat::cli

@@ -1,0 +1,196 @@
+#include "qanat/cli/connection.h"
+
+#include <cstdlib>
+
+#include "qanat/base/file_system.h"
+#include "qanat/base/string.h"
+#include "qanat/cli/config.h"
+#include "qanat/cli/local_server.h"
+#include "qanat/net/resolver.h"
+#include "qanat/net/tls.h"
+
+namespace qanat::cli {
+namespace {
+
+constexpr size_t kMaxAnswer = 64u << 20;  // of JSON
+
+struct ErrorBody {
+  std::string code;
+  std::string message;
+  std::string hint;
+};
+template <class V>
+void describe(V& v, ErrorBody& t) {
+  v.type("ErrorBody", "");
+  v.required("code", t.code, "");
+  v.required("message", t.message, "");
+  v.optional("hint", t.hint, "");
+}
+struct ErrorAnswer {
+  ErrorBody error;
+};
+template <class V>
+void describe(V& v, ErrorAnswer& t) {
+  v.type("ErrorAnswer", "");
+  v.required("error", t.error, "");
+}
+
+class HttpConnection : public Connection {
+ public:
+  HttpConnection(std::string server, std::string token, std::string origin, net::Url url,
+                 net::TlsFactory tls)
+      : url_(std::move(url)),
+        client_(net::ClientOptions{.resolver = net::system_resolver(), .tls = std::move(tls)}) {
+    server_ = std::move(server);
+    token_ = std::move(token);
+    origin_ = std::move(origin);
+  }
+
+  Result<std::string> call(std::string_view route, const Parameters& parameters,
+                           const Parameters& query, std::string body) override {
+    net::ClientRequest request = prepare(route, parameters, query);
+    if (!body.empty()) request.headers.set("Content-Type", "application/json");
+    request.body = std::move(body);
+    QANAT_ASSIGN_OR_RETURN(auto answer, exchange(request));
+    return answer->read_all(kMaxAnswer);
+  }
+
+  Result<std::string> upload(std::string_view route, const Parameters& parameters,
+                             const Parameters& query, net::BodySource body,
+                             std::string_view content_type) override {
+    net::ClientRequest request = prepare(route, parameters, query);
+    request.headers.set("Content-Type", std::string(content_type));
+    request.source = std::move(body);
+    // The server works on what it was sent before it answers.
+    request.idle_timeout = net::Milliseconds(600'000);
+    QANAT_ASSIGN_OR_RETURN(auto answer, exchange(request));
+    return answer->read_all(kMaxAnswer);
+  }
+
+  Result<std::unique_ptr<net::ClientResponse>> download(std::string_view route,
+                                                        const Parameters& parameters,
+                                                        const Parameters& query,
+                                                        std::string_view range) override {
+    net::ClientRequest request = prepare(route, parameters, query);
+    if (!range.empty()) request.headers.set("Range", std::string(range));
+    return exchange(request);
+  }
+
+  Status events(std::string_view route, const Parameters& parameters, const Parameters& query,
+                const std::function<Result<bool>(const net::Event&)>& visit) override {
+    net::ClientRequest request = prepare(route, parameters, query);
+    request.headers.set("Accept", "text/event-stream");
+    QANAT_ASSIGN_OR_RETURN(auto answer, exchange(request));
+    net::EventReader reader(*answer);
+    while (true) {
+      QANAT_ASSIGN_OR_RETURN(const auto event, reader.next());
+      if (!event) return ok_status();
+      if (event->name == "error") return decode_error(event->data, 500);
+      QANAT_ASSIGN_OR_RETURN(const bool more, visit(*event));
+      if (!more) return ok_status();
+    }
+  }
+
+ private:
+  net::ClientRequest prepare(std::string_view route, const Parameters& parameters,
+                             const Parameters& query) const {
+    net::ClientRequest request;
+    request.method = api::find_route(route)->method;
+    request.url = url_;
+    request.url.path = api::route_path(route, parameters);
+    net::Query encoded;
+    for (const auto& [name, value] : query) encoded.add(name, value);
+    request.url.query_text = encoded.encode();
+    if (!token_.empty()) request.headers.set("Authorization", "Bearer " + token_);
+    return request;
+  }
+
+  Result<std::unique_ptr<net::ClientResponse>> exchange(const net::ClientRequest& request) {
+    auto answer = client_.send(request);
+    if (!answer.ok()) {
+      if (answer.code() == Code::kUnavailable) {
+        return unavailable(str_cat("no Qanat server answers at ", server_, ": ", answer.status().message()),
+                           str_cat("The address comes from ", origin_, ". Start a server with `qanat serve`, or name another with --server."));
+      }
+      return answer.status();
+    }
+    if ((*answer)->ok()) return answer;
+    QANAT_ASSIGN_OR_RETURN(const std::string text, (*answer)->read_all(1u << 20));
+    return decode_error(text, (*answer)->status());
+  }
+
+  Status decode_error(const std::string& text, int status) const {
+    const auto body = api::parse_json<ErrorAnswer>(text, {.ignore_unknown = true});
+    if (!body.ok()) {
+      return unavailable(str_cat(server_, " answered with HTTP status ", status, ", not as a Qanat server does"),
+                         "check the address, and what is between you and the server");
+    }
+    const Code code = code_from_name(body->error.code);
+    std::string hint = body->error.hint;
+    if (code == Code::kUnauthenticated && hint.empty()) {
+      hint = str_cat("The token comes from ", origin_, ". Give another with --token or QANAT_TOKEN.");
+    }
+    return {code, body->error.message, std::move(hint)};
+  }
+
+  const net::Url url_;
+  net::HttpClient client_;
+};
+
+std::string environment(const char* name) {
+  const char* value = std::getenv(name);
+  return value == nullptr ? "" : value;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Connection>> Connection::open(const ConnectionFlags& flags) {
+  std::string server = flags.server;
+  std::string token = flags.token;
+  std::string origin = "--server";
+  std::string ca_file;
+  if (server.empty() && flags.context.empty()) {
+    server = environment("QANAT_SERVER");
+    origin = "QANAT_SERVER";
+  }
+  if (token.empty() && flags.context.empty()) token = environment("QANAT_TOKEN");
+  if (server.empty()) {
+    QANAT_ASSIGN_OR_RETURN(const Config config, load_config());
+    const std::string name = flags.context.empty() ? config.current : flags.context;
+    if (!name.empty()) {
+      const auto context = config.contexts.find(name);
+      if (context == config.contexts.end()) {
+        return not_found(str_cat("there is no context ", quoted(name), " in the configuration"),
+                         "`qanat config list` shows the contexts there are");
+      }
+      server = context->second.server;
+      ca_file = context->second.ca_file;
+      if (token.empty()) token = context->second.token;
+      origin = str_cat("context ", quoted(name));
+    }
+  }
+  const auto local = find_local_server();
+  if (server.empty()) {
+    if (!local) {
+      return failed_precondition("no Qanat server is running on this machine for this user",
+                                 "Start one with `qanat serve`, or name one with --server or QANAT_SERVER.");
+    }
+    server = local->address;
+    origin = str_cat("the server running with data folder ", local->data);
+  }
+  if (token.empty() && local && local->address == server) {
+    const auto text = posix_file_system().read_file(local->data + "/token", 4096);
+    if (text.ok()) token = std::string(trim(*text));
+  }
+  if (server.find("://") == std::string::npos) server = "http://" + server;
+  auto url = net::Url::parse(server);
+  if (!url.ok()) return url.status().with_context(origin);
+  net::TlsFactory tls;
+  if (url->scheme == "https") {
+    QANAT_ASSIGN_OR_RETURN(tls, net::tls_client({.ca_file = ca_file}));
+  }
+  return std::unique_ptr<Connection>(std::make_unique<HttpConnection>(
+      std::move(server), std::move(token), std::move(origin), *std::move(url), std::move(tls)));
+}
+
+}  // namespace qanat::cli

@@ -124,9 +124,15 @@ struct Transaction {
   Transaction& put(std::string_view key, std::string value, int64_t lease = 0);
   Transaction& erase(std::string_view key);
   Transaction& add(Operation operation);
-  Transaction& add(std::vector<Operation> operations);
+  // Everything of `other`, after what is here.
+  Transaction& add(Transaction other);
   Transaction& or_else(Operation operation);
 };
+
+// What every implementation checks first: the limits above, and that no key is changed twice.
+Status check_transaction(const Transaction& transaction);
+// Whether a compare holds; `item` is nullptr for an absent key.
+bool holds(const Compare& compare, const KeyValue* item);
 
 struct OperationResult {
   RangeResult range;    // kRange

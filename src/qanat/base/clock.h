@@ -23,7 +23,10 @@ class Clock {
   int64_t monotonic_ms() const { return monotonic_ns() / 1'000'000; }
   // Returns when monotonic_ms() has reached `deadline_ms`.
   virtual void sleep_until_ms(int64_t deadline_ms) = 0;
-  void sleep_for_ms(int64_t duration_ms) { sleep_until_ms(monotonic_ms() + duration_ms); }
+  // At least so long: the present is rounded up to a whole millisecond.
+  void sleep_for_ms(int64_t duration_ms) {
+    sleep_until_ms((monotonic_ns() + 999'999) / 1'000'000 + duration_ms);
+  }
 };
 
 // The machine's clock.

@@ -96,7 +96,7 @@ constexpr SpecField kFields[] = {
     {"output_branch", "", kString, kOn, kOn, "Branch of the output repo that receives commits; default `master`."},
     {"output_merge", "", kString, kOn, kOn, "Qanat's own: when two datums write one path: `error` (default), `concat` (in datum order) or `overwrite` (last in datum order)."},
     {"reprocess_spec", "", kString, kOn, kOn, "`until_success` (default: results are reused by key) or `every_job` (never)."},
-    {"share_results", "", kBool, kOn, kOn, "Qanat's own: results may be taken from, and given to, other pipelines of the project with the same transform; the pipeline's name is then not part of the key."},
+    {"share_results", "", kBool, kOn, kOn, "Qanat's own: results are shared with the project's other pipelines that set it and have the same transform; the pipeline's name is then not part of the key."},
     {"salt", "", kString, kOn, kOn, "Part of the key of every result: another salt runs everything again."},
 
     {"autoscaling", "standby", kBool, kNote, kNote, "Workers stay warm; an idle one costs little on a single machine."},

@@ -28,6 +28,7 @@
 #include <vector>
 
 #include "qanat/api/pipeline_spec.h"
+#include "qanat/base/bytes.h"
 #include "qanat/base/file_system.h"
 #include "qanat/base/glob.h"
 #include "qanat/base/hash.h"
@@ -95,6 +96,11 @@ Hash datum_id(std::string_view sort_key);
 // The names and paths of a sort key, as people read them: "orders:/2017-03.csv, zips:/". kDataLoss
 // if it is none.
 Result<std::string> describe_sort_key(std::string_view sort_key);
+
+// For records: varint count, then for each input: bytes name, bytes path, bytes entry (as in a
+// directory).
+void encode_inputs(const std::vector<DatumInput>& inputs, std::string& out);
+Result<std::vector<DatumInput>> decode_inputs(Reader& in);
 
 // Gets each datum in order; false stops. The views live during the call.
 using DatumVisitor =

@@ -22,11 +22,12 @@
 
 namespace qanat::pipeline {
 
+// What the spec version in force asks for; the same for all its jobs.
 enum class PlanMode {
-  kNormal,       // results are reused by key
-  kReprocess,    // the first job after update --reprocess: nothing is reused
-  kKeepResults,  // the first job after update --keep-results: old results are accepted for
-                 // unchanged inputs
+  kNormal,     // results are reused by key
+  kReprocess,  // made by update --reprocess: its salt is in the transform hash, and reasons say so
+  kKeepResults,  // made by update --keep-results: results of other code are accepted for unchanged
+                 // inputs
   kEveryJob,     // reprocess_spec: every_job: nothing is ever reused
 };
 

@@ -341,6 +341,14 @@ Result<SegmentView> SegmentView::open(std::string_view bytes) {
   return view;
 }
 
+bool SegmentView::may_contain(uint64_t key_hash) const {
+  if (footer_.entries == 0) return false;
+  uint64_t page = segment_filter_page(key_hash, footer_.filter_pages());
+  return segment_may_contain(
+      bytes_.substr(footer_.filter_offset() + page * footer_.filter_page, footer_.filter_page),
+      key_hash);
+}
+
 std::optional<std::string_view> SegmentView::find(std::string_view key) const {
   size_t i = blocks_.find(key);
   if (i == blocks_.size()) return std::nullopt;

@@ -138,6 +138,9 @@ class SegmentView {
   static Result<SegmentView> open(std::string_view bytes);
 
   const SegmentFooter& footer() const { return footer_; }
+  const SegmentBlocks& blocks() const { return blocks_; }
+  // By the filter: false means that the key with this hash is surely absent.
+  bool may_contain(uint64_t key_hash) const;
   std::optional<std::string_view> find(std::string_view key) const;
   // In order; stops at the first error.
   Status for_each(const std::function<Status(const SegmentEntry&)>& each) const;

@@ -27,7 +27,8 @@ struct SessionMark {
 struct ContentOptions {
   size_t index_cache_bytes = 32u << 20;
   size_t blob_cache_bytes = 48u << 20;
-  SessionMark session;
+  // Asked for each transaction. Null: no session.
+  std::function<SessionMark()> session;
   std::function<int64_t()> now_ms;  // wall clock; required
   bool background = true;           // compact and remove by itself
 };

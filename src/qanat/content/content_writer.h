@@ -37,9 +37,9 @@ class ContentWriter : public BlobWriter {
   static constexpr size_t kMaxWaitingPacks = 24;
   // Most operations and compares that add_to() adds; the rest of meta's 64 is the caller's.
   static constexpr size_t kMaxOperations = kMaxWaitingPacks;
-  static constexpr size_t kMaxCompares = 2;
+  static constexpr size_t kMaxCompares = 3;
 
-  // Counters "content.nodes_written", "content.chunks_written", "content.blobs_deduplicated".
+  // Counters qanat_nodes_written_total, qanat_chunks_written_total, "content.blobs_deduplicated".
   Result<BlobRef> add(BlobKind kind, std::string_view plain,
                       const Hash* known = nullptr) override = 0;
 

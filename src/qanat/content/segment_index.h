@@ -1,11 +1,9 @@
 // SegmentIndex: a large ordered map of a project, kept as immutable segments in the object store.
 //
-// Meta holds only which segments there are: one key for each fresh segment (level 0) and one
-// manifest for the compacted ones:
-//   /v1/index/<project>/<name>/l0/<id>       a SegmentLocation
-//   /v1/index/<project>/<name>/manifest      runs, newest first: each a list of segments with
-//   ascending, disjoint key ranges /v1/index/<project>/<name>/removed/<id>  segments that a
-//   compaction replaced, and when: deleted after a grace
+// Meta holds only which segments there are; values are in index_manifest.h:
+//   /v1/index/<project>/<name>/l0/<id>       a fresh segment (level 0)
+//   /v1/index/<project>/<name>/manifest      the compacted ones
+//   /v1/index/<project>/<name>/removed/<id>  objects to delete after a grace
 // A segment becomes part of the index by the transaction that puts its l0 key, together with
 // whatever else that transaction makes visible.
 //
@@ -30,21 +28,11 @@
 
 #include "qanat/base/status.h"
 #include "qanat/content/block_cache.h"
+#include "qanat/content/index_manifest.h"
 #include "qanat/meta/store.h"
 #include "qanat/object/object_store.h"
 
 namespace qanat::content {
-
-// Where a segment lies. `object_key` is a segment of its own, or a pack whose footer it is.
-struct SegmentLocation {
-  std::string object_key;
-  uint64_t offset = 0;
-  uint64_t length = 0;
-  uint64_t entries = 0;
-  bool is_pack = false;  // the object holds more than this segment: compaction never deletes it
-};
-std::string encode_segment_location(const SegmentLocation& location);
-Result<SegmentLocation> parse_segment_location(std::string_view bytes);
 
 // A fresh segment that is durable and waits for the transaction that makes it visible.
 struct SegmentRegistration {
@@ -59,6 +47,8 @@ struct SegmentIndexOptions {
   std::string name;  // "blobs", "results", ...
   // Applied to values that come out of a pack's footer, to make them independent of where they lie.
   std::function<std::string(std::string_view value, std::string_view object_key)> rebase;
+  // Called, on any thread and under no lock, when there may be something to compact.
+  std::function<void()> on_compaction_wanted;
   size_t compact_at = 32;                 // level-0 segments
   uint64_t segment_target = 64ull << 20;  // bytes of a compacted segment
   int64_t removal_grace_ms =
@@ -98,19 +88,25 @@ class SegmentIndex {
   // segment. A value of nullopt is a tombstone. For at most a few 100,000 entries.
   using Entries = std::vector<std::pair<std::string, std::optional<std::string>>>;
   virtual Result<SegmentRegistration> write_segment(Entries entries) = 0;
-  // The operation that makes a segment part of the index, for the caller's transaction.
+  // The operation that makes a segment part of the index, for the caller's transaction, and the
+  // compare that goes with it: it fails once the segment was given up. A transaction that registers
+  // several segments needs the guard of its first one only.
   virtual meta::Operation registration(const SegmentRegistration& segment) const = 0;
+  virtual meta::Compare guard(const SegmentRegistration& segment) const = 0;
   // To be called after that transaction committed, with its revision.
   virtual void registered(SegmentRegistration segment, int64_t revision) = 0;
-  // To be called instead when it will not be committed: removes the object unless it is a pack.
-  virtual void abandoned(const SegmentRegistration& segment) = 0;
+  // To be called instead when the segments will not be registered; `sent`: a transaction with the
+  // guard of the first was sent, and its outcome may be unknown. Removes the objects, packs too:
+  // at once, or, if it was sent, in such a way that a transaction that did happen or still happens
+  // keeps them. Best effort: what is left is garbage.
+  virtual void give_up(std::span<const SegmentRegistration> segments, bool sent) = 0;
 
   // Until every registration that is committed in meta now is seen by lookups.
   virtual Status refresh() = 0;
 
-  // What there is to compact now, done: level 0 when it has `compact_at` segments (or always, if
-  // `force`), then runs of like size. Losing against another process is OK. An error leaves the
-  // index as it was, and no garbage but what a crash leaves.
+  // Merges level 0 when it has `compact_at` segments, and with it runs that are not much larger.
+  // `force`: merges until one run is left. Losing against another process is OK. An error leaves
+  // the index as it was; objects already written are deleted later.
   virtual Status compact(bool force = false) = 0;
   // Deletes replaced segments whose grace is over.
   virtual Status remove_replaced() = 0;

@@ -1,0 +1,218 @@
+#include "qanat/content/blob_store.h"
+
+#include <algorithm>
+#include <cstring>
+#include <numeric>
+
+#include "qanat/base/bytes.h"
+#include "qanat/base/counters.h"
+#include "qanat/base/string.h"
+
+namespace qanat::content {
+namespace {
+
+// Neighbours in a pack are read in one piece if the gap between them is small, up to a bounded
+// piece.
+constexpr uint64_t kMaxGap = 32u << 10;
+constexpr uint64_t kMaxPiece = 2u << 20;
+
+// Chunks up to this size are cached. Larger ones are read for their bytes' sake, once; they would
+// push the nodes out.
+constexpr size_t kCachedChunk = 64u << 10;
+
+constexpr std::string_view kPackPrefix = "packs/";
+
+Status missing(const BlobRef& ref) {
+  return data_loss(
+      str_cat(ref.to_string(), " is in no pack"),
+      "the content was damaged or deleted outside of Qanat; restore the data folder from a backup");
+}
+
+void count_read(BlobKind kind, size_t bytes) {
+  static Counter& nodes = counter("qanat_nodes_read_total", "Tree nodes read, cached or not");
+  static Counter& chunks = counter("qanat_chunks_read_total", "File chunks read, cached or not");
+  static Counter& total = counter("qanat_blob_bytes_read_total", "Plain bytes of blobs read");
+  (kind == BlobKind::kNode ? nodes : chunks).add();
+  total.add(bytes);
+}
+
+void count_fetched(BlobKind kind) {
+  static Counter& nodes =
+      counter("qanat_nodes_fetched_total", "Tree nodes read from the object store");
+  static Counter& chunks =
+      counter("qanat_chunks_fetched_total", "File chunks read from the object store");
+  (kind == BlobKind::kNode ? nodes : chunks).add();
+}
+
+}  // namespace
+
+std::string pack_object_key(std::string_view project, const chunk::PackId& pack) {
+  std::string_view id(reinterpret_cast<const char*>(pack.id.data()), pack.id.size());
+  return str_cat(kPackPrefix, project, "/", to_hex16(pack.epoch), "/", to_hex(id));
+}
+
+Result<chunk::PackId> parse_pack_object_key(std::string_view object_key) {
+  std::vector<std::string_view> parts = split(object_key, '/');
+  chunk::PackId pack;
+  if (parts.size() == 4 && object_key.starts_with(kPackPrefix)) {
+    Result<uint64_t> epoch = from_hex16(parts[2]);
+    Result<std::string> id = from_hex(parts[3]);
+    if (epoch.ok() && id.ok() && id->size() == pack.id.size()) {
+      pack.epoch = *epoch;
+      std::memcpy(pack.id.data(), id->data(), pack.id.size());
+      return pack;
+    }
+  }
+  return data_loss(str_cat("not the key of a pack: ", object_key));
+}
+
+BlobStore::BlobStore(std::string project, object::ObjectStore* objects, SegmentIndex* index,
+                     BlockCache* cache)
+    : project_(std::move(project)),
+      objects_(objects),
+      index_(index),
+      cache_(cache),
+      space_(BlockCache::new_space()) {}
+
+Result<std::vector<std::optional<chunk::BlobLocation>>> BlobStore::locate_many(
+    std::span<const BlobRef> refs) {
+  std::vector<std::optional<chunk::BlobLocation>> locations(refs.size());
+  auto parse = [&](const std::optional<std::string>& value, size_t i) -> Status {
+    if (!value) return ok_status();
+    Result<chunk::BlobLocation> location = chunk::parse_location(*value);
+    if (location.ok() && !location->pack) {
+      location = data_loss("its index entry names no pack");
+    }
+    if (!location.ok()) return location.status().with_context(refs[i].to_string());
+    locations[i] = *std::move(location);
+    return ok_status();
+  };
+  if (refs.size() == 1) {
+    QANAT_ASSIGN_OR_RETURN(std::optional<std::string> value, index_->get(chunk::blob_key(refs[0])));
+    QANAT_RETURN_IF_ERROR(parse(value, 0));
+    return locations;
+  }
+  std::vector<std::string> keys;
+  keys.reserve(refs.size());
+  for (const BlobRef& ref : refs) keys.push_back(chunk::blob_key(ref));
+  QANAT_ASSIGN_OR_RETURN(std::vector<std::optional<std::string>> values, index_->get_many(keys));
+  for (size_t i = 0; i < refs.size(); ++i) QANAT_RETURN_IF_ERROR(parse(values[i], i));
+  return locations;
+}
+
+Result<std::vector<bool>> BlobStore::has(std::span<const BlobRef> refs) {
+  std::vector<std::string> keys;
+  keys.reserve(refs.size());
+  for (const BlobRef& ref : refs) keys.push_back(chunk::blob_key(ref));
+  QANAT_ASSIGN_OR_RETURN(std::vector<std::optional<std::string>> values, index_->get_many(keys));
+  std::vector<bool> result(refs.size());
+  for (size_t i = 0; i < refs.size(); ++i) result[i] = values[i].has_value();
+  return result;
+}
+
+void BlobStore::remember(const BlobRef& ref, const Blob& blob) {
+  if (ref.kind == BlobKind::kChunk && blob->size() > kCachedChunk) return;
+  cache_->put(BlockCache::blob_key(space_, ref), blob, blob->capacity());
+}
+
+Result<Blob> BlobStore::take(const BlobRef& ref, const chunk::BlobLocation& location,
+                             std::string_view stored) {
+  Result<std::string> plain = chunk::open_blob(ref, location, stored);
+  if (!plain.ok()) {
+    return plain.status().with_context(str_cat("pack ", pack_object_key(project_, *location.pack)));
+  }
+  count_fetched(ref.kind);
+  Blob blob = std::make_shared<const std::string>(*std::move(plain));
+  remember(ref, blob);
+  return blob;
+}
+
+Result<Blob> BlobStore::read_at(const BlobRef& ref, const chunk::BlobLocation& location) {
+  std::string object_key = pack_object_key(project_, *location.pack);
+  Result<std::string> stored =
+      objects_->read(object_key, static_cast<int64_t>(location.offset), location.stored_length);
+  if (!stored.ok()) {
+    Status status = stored.status().code() == Code::kNotFound
+                        ? data_loss(stored.status().message(), stored.status().hint())
+                        : stored.status();
+    return status.with_context(ref.to_string());
+  }
+  return take(ref, location, *stored);
+}
+
+Result<Blob> BlobStore::read(const BlobRef& ref) {
+  Blob blob = cache_->get<std::string>(BlockCache::blob_key(space_, ref));
+  if (blob == nullptr) {
+    QANAT_ASSIGN_OR_RETURN(std::vector<std::optional<chunk::BlobLocation>> locations,
+                           locate_many(std::span(&ref, 1)));
+    if (!locations[0]) return missing(ref);
+    QANAT_ASSIGN_OR_RETURN(blob, read_at(ref, *locations[0]));
+  }
+  count_read(ref.kind, blob->size());
+  return blob;
+}
+
+Result<std::vector<Blob>> BlobStore::read_many(std::span<const BlobRef> refs) {
+  std::vector<Blob> blobs(refs.size());
+  std::vector<BlobRef> absent;
+  std::vector<size_t> position;  // of each absent one
+  for (size_t i = 0; i < refs.size(); ++i) {
+    blobs[i] = cache_->get<std::string>(BlockCache::blob_key(space_, refs[i]));
+    if (blobs[i] != nullptr) continue;
+    absent.push_back(refs[i]);
+    position.push_back(i);
+  }
+  if (!absent.empty()) {
+    QANAT_ASSIGN_OR_RETURN(std::vector<std::optional<chunk::BlobLocation>> locations,
+                           locate_many(absent));
+    for (size_t i = 0; i < absent.size(); ++i) {
+      if (!locations[i]) return missing(absent[i]);
+    }
+    // In the order in which they lie, so that neighbours are read at once.
+    std::vector<size_t> order(absent.size());
+    std::iota(order.begin(), order.end(), 0);
+    std::sort(order.begin(), order.end(), [&](size_t a, size_t b) {
+      return std::tie(*locations[a]->pack, locations[a]->offset) <
+             std::tie(*locations[b]->pack, locations[b]->offset);
+    });
+    for (size_t first = 0; first < order.size();) {
+      const chunk::BlobLocation& begin = *locations[order[first]];
+      uint64_t end = begin.offset + begin.stored_length;
+      size_t last = first + 1;
+      for (; last < order.size(); ++last) {
+        const chunk::BlobLocation& next = *locations[order[last]];
+        uint64_t next_end = std::max(end, next.offset + next.stored_length);
+        if (*next.pack != *begin.pack || next.offset > end + kMaxGap ||
+            next_end - begin.offset > kMaxPiece) {
+          break;
+        }
+        end = next_end;
+      }
+      if (last == first + 1) {
+        size_t i = order[first];
+        QANAT_ASSIGN_OR_RETURN(blobs[position[i]], read_at(absent[i], begin));
+        first = last;
+        continue;
+      }
+      std::string object_key = pack_object_key(project_, *begin.pack);
+      Result<std::string> piece = objects_->read(object_key, static_cast<int64_t>(begin.offset),
+                                                 static_cast<int64_t>(end - begin.offset));
+      if (!piece.ok()) {
+        if (piece.status().code() != Code::kNotFound) return piece.status();
+        return data_loss(piece.status().message(), piece.status().hint());
+      }
+      for (; first < last; ++first) {
+        size_t i = order[first];
+        const chunk::BlobLocation& location = *locations[i];
+        QANAT_ASSIGN_OR_RETURN(blobs[position[i]],
+                               take(absent[i], location,
+                                    std::string_view(*piece).substr(location.offset - begin.offset,
+                                                                    location.stored_length)));
+      }
+    }
+  }
+  for (size_t i = 0; i < refs.size(); ++i) count_read(refs[i].kind, blobs[i]->size());
+  return blobs;
+}
+
+}  // namespace qanat::content

@@ -1,0 +1,59 @@
+// One step of compaction of a SegmentIndex, as a function of what meta says: reads level 0 and the
+// manifest at one revision, merges some of it into new segments, and swaps the manifest by
+// compare-and-swap.
+//
+// Policy: level 0 (its oldest segments first, as many as fit in one transaction) merges together
+// with the newest runs, as long as the next run is at most kTierRatio times what is merged so far.
+// So runs grow geometrically, and an entry is rewritten a logarithmic number of times.
+//
+// Crash safety: the objects about to be written are first named in a removal record, which the swap
+// erases. A compaction that dies leaves a record by which its objects are deleted after the grace;
+// one that outlives the grace loses its swap.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "qanat/base/status.h"
+#include "qanat/content/index_manifest.h"
+#include "qanat/content/segment_merge.h"
+#include "qanat/meta/store.h"
+#include "qanat/object/object_store.h"
+
+namespace qanat::content {
+
+// The meta keys of an index.
+struct IndexKeys {
+  std::string prefix;          // "/v1/index/<project>/<name>/"
+  std::string level0_prefix;   // + "l0/"
+  std::string manifest;        // + "manifest"
+  std::string removed_prefix;  // + "removed/"
+  std::string object_prefix;   // of segments in the object store: "segments/<project>/<name>/"
+
+  static IndexKeys of(std::string_view project, std::string_view name);
+};
+
+struct CompactionContext {
+  meta::Store* meta = nullptr;
+  object::ObjectStore* objects = nullptr;
+  IndexKeys keys;
+  const RebaseValue* rebase = nullptr;
+  size_t compact_at = 32;
+  uint64_t segment_target = 0;
+  std::function<int64_t()> now_ms;
+  // The segment at a location: the one that lookups use, if they do.
+  std::function<std::shared_ptr<const StoredSegment>(const SegmentLocation&)> segment;
+};
+
+inline constexpr uint64_t kTierRatio = 3;
+
+// True if it merged something and won the swap (or another process did, so that a look at what is
+// left makes sense); false: nothing to do.
+Result<bool> compact_step(const CompactionContext& context, bool force);
+
+// Deletes the objects of removal records older than `grace_ms`.
+Status remove_expired(const CompactionContext& context, int64_t grace_ms);
+
+}  // namespace qanat::content

@@ -1,0 +1,79 @@
+#include "qanat/content/pack_stream.h"
+
+#include "qanat/base/bytes.h"
+#include "qanat/base/random.h"
+#include "qanat/content/blob_store.h"
+#include "qanat/content/stored_segment.h"
+
+namespace qanat::content {
+
+PackStream::PackStream(object::ObjectStore* objects, chunk::Encoder* encoder, std::string project,
+                       uint64_t epoch)
+    : objects_(objects), writer_([this](std::string_view bytes) { return take(bytes); }, encoder) {
+  id_.epoch = epoch;
+  system_random().fill(reinterpret_cast<char*>(id_.id.data()), id_.id.size());
+  object_key_ = pack_object_key(project, id_);
+}
+
+Status PackStream::take(std::string_view bytes) {
+  if (buffer_.size() + bytes.size() > kBuffer) QANAT_RETURN_IF_ERROR(drain());
+  buffer_.append(bytes);
+  return ok_status();
+}
+
+Status PackStream::drain() {
+  if (buffer_.empty()) return ok_status();
+  if (object_ == nullptr) {
+    QANAT_ASSIGN_OR_RETURN(object_, objects_->create(object_key_));
+  }
+  QANAT_RETURN_IF_ERROR(object_->append(buffer_));
+  buffer_offset_ += buffer_.size();
+  buffer_.clear();
+  return ok_status();
+}
+
+Result<chunk::BlobLocation> PackStream::add(const BlobRef& ref, std::string_view plain,
+                                            const Blob& shared) {
+  QANAT_ASSIGN_OR_RETURN(chunk::BlobLocation location, writer_.add(ref, plain));
+  location.pack = id_;
+  if (shared != nullptr) {
+    overlay_.emplace(ref, shared);
+    overlay_bytes_ += shared->capacity() + 128;
+  }
+  return location;
+}
+
+Result<Blob> PackStream::read(const BlobRef& ref, const chunk::BlobLocation& location) const {
+  if (auto found = overlay_.find(ref); found != overlay_.end()) return found->second;
+  if (location.offset < buffer_offset_) return Blob();
+  QANAT_ASSIGN_OR_RETURN(std::string plain, chunk::open_blob(ref, location,
+                                                             std::string_view(buffer_).substr(
+                                                                 location.offset - buffer_offset_,
+                                                                 location.stored_length)));
+  return std::make_shared<const std::string>(std::move(plain));
+}
+
+bool PackStream::full() const {
+  return writer_.size() >= chunk::kPackTarget || overlay_bytes_ >= kMaxOverlay;
+}
+
+Result<SegmentRegistration> PackStream::close() {
+  SegmentRegistration registration;
+  registration.id =
+      to_hex(std::string_view(reinterpret_cast<const char*>(id_.id.data()), id_.id.size()));
+  QANAT_ASSIGN_OR_RETURN(chunk::PackFooter footer, writer_.finish(&registration.bytes));
+  QANAT_RETURN_IF_ERROR(drain());
+  QANAT_RETURN_IF_ERROR(object_->finish());
+  object_.reset();
+  registration.location.object_key = object_key_;
+  registration.location.offset = footer.segment_offset;
+  registration.location.length = footer.segment_length;
+  registration.location.entries = writer_.blobs();
+  registration.location.is_pack = true;
+  // The cache would not take a larger one.
+  if (registration.bytes.size() > StoredSegment::kWholeLimit)
+    std::string().swap(registration.bytes);
+  return registration;
+}
+
+}  // namespace qanat::content

@@ -1,0 +1,88 @@
+#include "qanat/content/segment_merge.h"
+
+#include <algorithm>
+
+#include "qanat/base/string.h"
+
+namespace qanat::content {
+
+Result<std::optional<std::string>> index_value(std::string_view stored,
+                                               const SegmentLocation& location,
+                                               const RebaseValue& rebase) {
+  if (location.is_pack) {
+    return std::optional<std::string>(rebase ? rebase(stored, location.object_key)
+                                             : std::string(stored));
+  }
+  if (!stored.empty() && stored[0] == kValueTag) {
+    return std::optional<std::string>(std::string(stored.substr(1)));
+  }
+  if (stored.size() == 1 && stored[0] == kTombstoneTag) return std::optional<std::string>();
+  return data_loss(str_cat("index segment in ", location.object_key, ": a value has no tag"));
+}
+
+Result<SegmentMerge> SegmentMerge::open(std::vector<MergeSource> sources, std::string_view from,
+                                        uint64_t read_ahead, const RebaseValue* rebase) {
+  SegmentMerge merge;
+  merge.read_ahead_ = read_ahead;
+  merge.rebase_ = rebase;
+  merge.inputs_.reserve(sources.size());
+  for (MergeSource& source : sources) {
+    Input& input = merge.inputs_.emplace_back();
+    input.segments = std::move(source);
+  }
+  for (size_t i = 0; i < merge.inputs_.size(); ++i) {
+    QANAT_ASSIGN_OR_RETURN(bool any, merge.advance(&merge.inputs_[i], from));
+    if (any) merge.heap_.push_back(i);
+  }
+  std::make_heap(merge.heap_.begin(), merge.heap_.end(),
+                 [&](size_t a, size_t b) { return merge.later(a, b); });
+  return merge;
+}
+
+bool SegmentMerge::later(size_t a, size_t b) const {
+  int order = inputs_[a].entry.key.compare(inputs_[b].entry.key);
+  return order != 0 ? order > 0 : a > b;
+}
+
+Result<bool> SegmentMerge::advance(Input* input, std::string_view from) {
+  while (true) {
+    if (!input->cursor) {
+      if (input->segment == input->segments.size()) return false;
+      Result<StoredSegment::Cursor> cursor =
+          input->segments[input->segment]->cursor(from, read_ahead_);
+      if (!cursor.ok()) return cursor.status();
+      input->cursor = *std::move(cursor);
+    }
+    QANAT_ASSIGN_OR_RETURN(bool any, input->cursor->next(&input->entry));
+    if (any) return true;
+    input->cursor.reset();
+    ++input->segment;
+  }
+}
+
+Result<bool> SegmentMerge::next(Entry* entry) {
+  auto order = [this](size_t a, size_t b) { return later(a, b); };
+  for (size_t i : consumed_) {
+    QANAT_ASSIGN_OR_RETURN(bool any, advance(&inputs_[i], {}));
+    if (!any) continue;
+    heap_.push_back(i);
+    std::push_heap(heap_.begin(), heap_.end(), order);
+  }
+  consumed_.clear();
+  if (heap_.empty()) return false;
+  auto pop = [&] {
+    std::pop_heap(heap_.begin(), heap_.end(), order);
+    consumed_.push_back(heap_.back());
+    heap_.pop_back();
+  };
+  pop();
+  const Input& newest = inputs_[consumed_[0]];
+  entry->key = newest.entry.key;
+  QANAT_ASSIGN_OR_RETURN(
+      entry->value,
+      index_value(newest.entry.value, newest.segments[newest.segment]->location(), *rebase_));
+  while (!heap_.empty() && inputs_[heap_.front()].entry.key == entry->key) pop();
+  return true;
+}
+
+}  // namespace qanat::content

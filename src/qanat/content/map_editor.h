@@ -14,6 +14,7 @@
 // to. One thread at a time. After an error the editor may only be destroyed.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -49,11 +50,11 @@ class MapEditor {
   };
 
   Status start();
-  // Takes over all old entries below `key` and stops before the first that is not.
+  // Moves old entries to the new tree: those below `until`, all for null.
+  Status take_over(const std::string_view* until);
+  // Checks that `key` is above the last one, and takes over up to it.
   Status advance(std::string_view key);
-  Status check_order(std::string_view key);
-  Status push_child(const Frame& parent);
-  Status take_over_rest();
+  const NodeEntry* old_entry(std::string_view key) const;
 
   const MapType& type_;
   BlobWriter& writer_;
@@ -61,7 +62,6 @@ class MapEditor {
   NodeBuilder builder_;
   std::vector<Frame> path_;
   bool started_ = false;
-  bool changed_ = false;
   bool any_key_ = false;
   std::string last_key_;
 };

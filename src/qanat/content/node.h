@@ -15,8 +15,8 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -92,71 +92,67 @@ class Node {
 };
 using NodePtr = std::shared_ptr<const Node>;
 
-// Reads and parses a node, counting it (qanat_nodes_read_total). `level` is what the parent
-// promises; -1 for a root of unknown height.
-Result<NodePtr> read_map_node(const MapType& type, BlobReader& reader, const Hash& hash, int level);
-Result<NodePtr> read_chunk_list_node(BlobReader& reader, const Hash& hash, int level);
-// The root node of a map that is not empty.
+// These read and parse a node, counting it (qanat_nodes_read_total). A child must be what its
+// parent's entry says: level, last key and totals, else kDataLoss.
+Result<NodePtr> read_map_child(const MapType& type, BlobReader& reader, const Node& parent,
+                               size_t index);
+Result<NodePtr> read_chunk_list_child(BlobReader& reader, const Node& parent, size_t index);
+// The root of a map that is not empty; of a file of kind kNode.
 Result<NodePtr> read_map_root(const MapType& type, BlobReader& reader, const MapRoot& root);
-
-// Calls `visit` with each blob that a node of any type refers to directly, for garbage collection
-// and fsck: children, files' chunks and chunk lists, directories; an inlined directory's own
-// references are visited in its place. Values of plain maps are opaque here: `visit_value` (may be
-// null) gets each. A journal node (type 7) is not for this function.
-Status visit_references(const Blob& node, const std::function<Status(const BlobRef&)>& visit,
-                        const std::function<Status(std::string_view value)>& visit_value);
+Result<NodePtr> read_chunk_list_root(BlobReader& reader, const Hash& hash, uint64_t size);
 
 // The nodes of one tree under construction, from the left: appended entries are cut into nodes,
 // these are written as soon as they are complete, and an entry for each goes to the level above.
-// Used by MapEditor and the chunk lists. Holds one unfinished node per level.
+// Used by MapEditor and FileWriter. Holds one unfinished node per level.
 class NodeBuilder {
  public:
-  enum class Format { kMap, kChunkList };
-
-  // `writer` must outlive the builder; so must `type` (null for a chunk list).
-  NodeBuilder(BlobWriter& writer, const MapType* type);
+  // `writer` and `type` must outlive the builder; no type: a chunk list.
+  NodeBuilder(BlobWriter& writer, const MapType* type) : writer_(writer), type_(type) {}
   NodeBuilder(const NodeBuilder&) = delete;
   NodeBuilder& operator=(const NodeBuilder&) = delete;
 
   // True if every level below `level` is between two nodes, so that a whole subtree may follow.
   bool aligned_below(int level) const;
-  // Keys must ascend (the caller's duty; asserted).
-  Status append_leaf(std::string_view key, std::string_view value, const Totals& totals);
-  // A complete node of level `level - 1` that is already stored. Requires aligned_below(level).
+  // Keys must ascend: the caller's duty.
+  Status append_entry(std::string_view key, std::string_view value, const Totals& totals);
+  Status append_chunk(uint64_t size, const Hash& hash);
+  // A stored, complete node of level `level - 1`. Requires aligned_below(level).
   Status append_child(int level, std::string_view last_key, const Hash& hash, const Totals& totals);
 
   struct Root {
-    Blob bytes;  // the root node, not written yet unless `written`
-    Hash hash;   // set if `written`
-    bool written = false;
-    bool empty = false;
+    Blob bytes;  // of the root node; null if it is stored and too long to be inlined
+    Hash hash;   // if it is stored; else zero
     Totals totals;
   };
-  // Ends all levels and gives the root: the node that is alone on its level. Reads through the
-  // writer if that is a node the builder did not make itself.
-  Result<Root> finish();
+  // Ends all levels and gives the root: the node that is alone on its level; nullopt if nothing was
+  // appended. Call once.
+  Result<std::optional<Root>> finish();
 
  private:
   struct Level {
-    std::string entries;  // encoded
+    std::string buffer;  // room for the header, then the encoded entries
     size_t count = 0;
     std::string last_key;
     Totals totals;
-    // For the root: the only entry, if count is 1.
-    Hash only_hash;
-    Totals only_totals;
+    Hash last_hash;            // of the newest entry, above level 0
+    bool last_is_new = false;  // that entry's node was written by this builder
   };
 
-  Status end_node(int level);
-  Status append_encoded(int level, std::string_view key, const Totals& totals, size_t size_before);
-  std::string encode(int level) const;
   Level& level_at(int level);
+  void append_inner(Level& at, std::string_view last_key, const Hash& hash, const Totals& totals);
+  // After an entry was appended whose encoding began at `start` in the buffer.
+  Status entry_done(int level, size_t start, std::string_view cut_key);
+  // The node's bytes, in the level's buffer.
+  std::string_view encode(int level);
+  Status end_node(int level);
+  Result<Root> collapse(int level);
 
   BlobWriter& writer_;
   const MapType* type_;
   std::vector<std::unique_ptr<Level>> levels_;
-  std::string last_written_;  // bytes of the newest node written, and its hash
-  Hash last_written_hash_;
 };
+
+// The root of what `builder` got, as a map's root: inlined or written.
+Result<MapRoot> finish_map(NodeBuilder& builder, const MapType& type, BlobWriter& writer);
 
 }  // namespace qanat::content

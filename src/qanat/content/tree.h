@@ -76,7 +76,8 @@ class Tree {
   Result<bool> walk(std::string_view prefix, const TreeVisitor& visit,
                     std::string_view after = {}) const;
 
-  // Files and directories that match, in path order; the root for a pattern that matches the root.
+  // Files and directories that match, in path order; the root for a pattern that matches the root,
+  // unless the tree is empty.
   // With `after`: those after that path. Enters only directories below which something can match.
   Result<bool> glob(const Glob& glob, const TreeVisitor& visit, std::string_view after = {}) const;
 

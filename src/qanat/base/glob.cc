@@ -81,6 +81,8 @@ struct Glob::Program {
   std::vector<CharacterClass> classes;
 
   void find_prefix(uint32_t start);
+  // `path` without its leading slash.
+  bool matches(std::string_view path) const;
 };
 
 namespace {
@@ -454,6 +456,14 @@ void Glob::Program::find_prefix(uint32_t start) {
   literal = code[state].op == Op::kMatch;
 }
 
+bool Glob::Program::matches(std::string_view path) const {
+  if (path.empty() || root) return path.empty() && root;
+  if (!path.starts_with(prefix)) return false;
+  if (literal) return path.size() == prefix.size();
+  Machine machine(*this, 0);
+  return machine.step('/', 1) && machine.run(path) && machine.matched().has_value();
+}
+
 Result<Glob> Glob::compile(std::string_view pattern) {
   if (pattern.size() > kMaxPatternLength) {
     return invalid_argument(str_cat("the pattern has ", pattern.size(),
@@ -488,17 +498,12 @@ size_t Glob::group_count() const { return program_->groups; }
 const std::string& Glob::literal_prefix() const { return program_->prefix; }
 
 bool Glob::match(std::string_view path) const {
-  path = without_leading_slash(path);
-  if (path.empty() || program_->root) return path.empty() && program_->root;
-  if (!path.starts_with(program_->prefix)) return false;
-  if (program_->literal) return path.size() == program_->prefix.size();
-  Machine machine(*program_, 0);
-  return machine.step('/', 1) && machine.run(path) && machine.matched().has_value();
+  return program_->matches(without_leading_slash(path));
 }
 
 std::optional<std::vector<std::string>> Glob::captures(std::string_view path) const {
   path = without_leading_slash(path);
-  if (!match(path)) return std::nullopt;
+  if (!program_->matches(path)) return std::nullopt;
   std::vector<std::string> texts(program_->groups);
   if (texts.empty()) return texts;
   const std::string text = str_cat("/", path);

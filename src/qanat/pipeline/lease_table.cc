@@ -48,16 +48,17 @@ std::vector<const Ticket*> LeaseTable::lease(const std::string& worker, size_t m
   std::vector<const Ticket*> given;
   while (given.size() < max && !waiting_.empty()) {
     Entry& entry = entries_.at(waiting_.front());
+    if (entry.ticket.restarts > 0 && !given.empty()) break;
     waiting_.pop_front();
     give(entry, worker, now_ms);
     given.push_back(&entry.ticket);
+    if (entry.ticket.restarts > 0) break;
   }
   return given;
 }
 
 std::vector<std::string> LeaseTable::renew(const std::string& worker,
-                                           const std::vector<std::string>& datums,
-                                           int64_t now_ms) {
+                                           const std::vector<std::string>& datums, int64_t now_ms) {
   std::vector<std::string> lost;
   for (const std::string& id : datums) {
     auto found = entries_.find(id);
@@ -101,12 +102,12 @@ const Ticket* LeaseTable::find(const std::string& datum_id) const {
   return found == entries_.end() ? nullptr : &found->second.ticket;
 }
 
-size_t LeaseTable::release(const std::string& worker) {
+std::vector<std::string> LeaseTable::release(const std::string& worker) {
   auto held = held_.find(worker);
-  if (held == held_.end()) return 0;
-  const std::set<std::string> ids = held->second;
+  if (held == held_.end()) return {};
+  const std::vector<std::string> ids(held->second.begin(), held->second.end());
   for (const std::string& id : ids) take_back(id);
-  return ids.size();
+  return ids;
 }
 
 size_t LeaseTable::expire(int64_t now_ms) {

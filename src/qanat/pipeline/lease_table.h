@@ -36,7 +36,8 @@ class LeaseTable {
   // Adds a datum at the end of the queue. One that a worker already claims (see `adopt`) is put with that worker at once.
   void add(Ticket ticket, int64_t now_ms);
 
-  // Hands the first `max` waiting datums to `worker`.
+  // Hands the first `max` waiting datums to `worker`. A datum whose worker was lost before is handed out alone: if it takes the next worker down
+  // too, it is known which datum did it.
   std::vector<const Ticket*> lease(const std::string& worker, size_t max, int64_t now_ms);
 
   // Keeps what `worker` holds. A datum that is still waiting here, or not yet known (a restarted server is still planning), is
@@ -47,8 +48,8 @@ class LeaseTable {
   std::optional<Ticket> complete(const std::string& datum_id);
   const Ticket* find(const std::string& datum_id) const;
 
-  // The worker is gone: what it held waits again, first in the queue. Returns how many.
-  size_t release(const std::string& worker);
+  // The worker is gone: what it held waits again, first in the queue. Returns their ids.
+  std::vector<std::string> release(const std::string& worker);
   // Leases that ran out: their datums wait again, first in the queue. Returns how many.
   size_t expire(int64_t now_ms);
   // When expire() next has something to do; nothing when no datum is leased.

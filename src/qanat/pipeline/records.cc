@@ -5,6 +5,7 @@
 
 namespace qanat::pipeline {
 
+std::string dag_key(std::string_view project) { return str_cat("/v1/dag/", project); }
 std::string pipelines_prefix(std::string_view project) {
   return str_cat("/v1/pipeline/", project, "/");
 }

@@ -11,21 +11,14 @@
 #include <vector>
 
 #include "qanat/api/describe.h"
+#include "qanat/api/jobs.h"
+#include "qanat/api/pipelines.h"
 #include "qanat/base/status.h"
 
 namespace qanat::pipeline {
 
-enum class PipelineState { kStarting, kRunning, kStandby, kPaused, kFailure, kCrashing };
-inline std::vector<api::EnumValue> enum_values(PipelineState) {
-  return {{0, "STARTING"}, {1, "RUNNING"}, {2, "STANDBY"}, {3, "PAUSED"}, {4, "FAILURE"}, {5, "CRASHING"}};
-}
-
-enum class JobState { kCreated, kStarting, kRunning, kFinishing, kEgressing, kSuccess, kFailure, kKilled, kUnrunnable };
-inline std::vector<api::EnumValue> enum_values(JobState) {
-  return {{0, "CREATED"}, {1, "STARTING"}, {2, "RUNNING"}, {3, "FINISHING"}, {4, "EGRESSING"},
-          {5, "SUCCESS"}, {6, "FAILURE"}, {7, "KILLED"}, {8, "UNRUNNABLE"}};
-}
-inline bool is_ended(JobState state) { return state >= JobState::kSuccess; }
+using api::JobState;
+using api::PipelineState;
 
 // A right that a pipeline has of its own, and the token it came from.
 struct GrantedRight {
@@ -39,10 +32,23 @@ void describe(V& v, GrantedRight& t) {
   v.required("granted_by", t.granted_by, "");
 }
 
+// A branch that a pipeline reads.
+struct InputBranch {
+  std::string repo;
+  std::string branch;
+};
+template <class V>
+void describe(V& v, InputBranch& t) {
+  v.type("InputBranch", "");
+  v.required("repo", t.repo, "");
+  v.required("branch", t.branch, "");
+}
+
 struct PipelineRecord {
   int64_t v = 1;
   int64_t version = 1;  // of the spec in force
   std::string output_branch;
+  std::vector<InputBranch> inputs;  // each once
   bool stopped = false;  // by a user, or because rights were withdrawn; `reason` says which
   std::string reason;    // why it is stopped or failing
   int64_t created_ms = 0;
@@ -57,6 +63,7 @@ void describe(V& v, PipelineRecord& t) {
   v.required("v", t.v, "");
   v.required("version", t.version, "");
   v.required("output_branch", t.output_branch, "");
+  v.optional("inputs", t.inputs, "");
   v.optional("stopped", t.stopped, "");
   v.optional("reason", t.reason, "");
   v.required("created_ms", t.created_ms, "");
@@ -81,6 +88,7 @@ struct SpecRecord {
   std::string image_working_dir;
   std::map<std::string, std::string> components;  // what user code can see: name -> hash (transform_hash.h)
   std::string transform_hash;                     // hex
+  std::string reprocess_salt;                     // of the last update --reprocess
   bool keep_results = false;                      // results of the version before are accepted as they are
   bool reprocess = false;                         // everything is run again, once
 };
@@ -100,6 +108,7 @@ void describe(V& v, SpecRecord& t) {
   v.optional("image_working_dir", t.image_working_dir, "");
   v.optional("components", t.components, "");
   v.required("transform_hash", t.transform_hash, "");
+  v.optional("reprocess_salt", t.reprocess_salt, "");
   v.optional("keep_results", t.keep_results, "");
   v.optional("reprocess", t.reprocess, "");
 }
@@ -192,7 +201,9 @@ void describe(V& v, JobRecord& t) {
   v.required("counts", t.counts, "");
 }
 
-// Keys.
+// Keys. dag_key's value means nothing: every transaction that changes which pipelines read which branches writes it, so its mod revision
+// names a state of the DAG.
+std::string dag_key(std::string_view project);
 std::string pipelines_prefix(std::string_view project);
 std::string pipeline_key(std::string_view project, std::string_view name);
 std::string specs_prefix(std::string_view project, std::string_view name);

@@ -1,0 +1,634 @@
+#include "qanat/pipeline/controller.h"
+
+#include "qanat/base/log.h"
+#include "qanat/base/string.h"
+#include "qanat/pipeline/fold.h"
+#include "qanat/pipeline/journal.h"
+#include "qanat/pipeline/result_index.h"
+
+namespace qanat::pipeline {
+namespace {
+
+constexpr int64_t kFirstRetryMs = 100;
+constexpr int64_t kLastRetryMs = 10'000;
+constexpr size_t kResultsInSegment = 100'000;
+
+// Results that a transaction registers beside a writer's packs; a job with more registers the rest in transactions before.
+constexpr size_t kMaxRegistrations = 16;
+
+std::string describe_failure(const KeyedRow& failure) {
+  const auto inputs = describe_sort_key(failure.sort_key);
+  return str_cat("datum ", inputs.ok() ? *inputs : datum_id(failure.sort_key).to_hex(), " failed: ", failure.row.message);
+}
+
+}  // namespace
+
+Controller::Controller(const Services& services, ControllerPeers& peers, ThreadPool& pool,
+                       std::string project, std::string name, PipelineRecord record)
+    : services_(services),
+      peers_(peers),
+      pool_(pool),
+      project_(std::move(project)),
+      name_(std::move(name)),
+      record_(std::move(record)) {}
+
+// ---- Being told, and telling ----
+
+void Controller::add_wave(int64_t number, const std::string& id) {
+  {
+    MutexLock lock(mutex_);
+    if (number <= record_.last_wave) return;
+    const auto place = std::lower_bound(waves_.begin(), waves_.end(), number, [](const Waiting& w, int64_t n) { return w.wave < n; });
+    if (place != waves_.end() && place->wave == number) return;
+    waves_.insert(place, {number, id});
+    if (!loaded_) return;
+  }
+  wake();
+}
+
+void Controller::set_loaded() {
+  {
+    MutexLock lock(mutex_);
+    loaded_ = true;
+  }
+  wake();
+}
+
+void Controller::changed(const PipelineRecord& record) {
+  std::shared_ptr<JobRun> run;
+  bool stopped = false;
+  {
+    MutexLock lock(mutex_);
+    if (record.version != record_.version) spec_.reset();
+    const bool give_up = record.version != record_.version || (record.stopped && !record_.stopped);
+    stopped = record.stopped;
+    const int64_t last_wave = std::max(record.last_wave, record_.last_wave);
+    const int64_t base_wave = std::max(record.base_wave, record_.base_wave);
+    record_ = record;
+    record_.last_wave = last_wave;
+    record_.base_wave = base_wave;
+    trouble_.clear();
+    retry_at_ms_ = 0;
+    retry_delay_ms_ = 0;
+    if (give_up) run = run_;
+  }
+  if (run) {
+    // A reason is what makes a given-up job a killed one; without, its wave is planned anew with the spec in force.
+    run->cancel(JobState::kKilled, stopped ? "the pipeline was stopped" : "");
+  }
+  wake();
+}
+
+void Controller::remove() {
+  std::shared_ptr<JobRun> run;
+  {
+    MutexLock lock(mutex_);
+    removed_ = true;
+    run = run_;
+  }
+  if (run) run->cancel(JobState::kKilled, "the pipeline was deleted");
+}
+
+void Controller::shut_down() {
+  {
+    MutexLock lock(mutex_);
+    shut_down_ = true;
+  }
+  MutexLock wait_for_step(step_mutex_);
+}
+
+PipelineRecord Controller::record() const {
+  MutexLock lock(mutex_);
+  return record_;
+}
+
+WorkerGroupId Controller::group() const {
+  MutexLock lock(mutex_);
+  return {project_, name_, static_cast<uint64_t>(record_.version)};
+}
+
+std::shared_ptr<const CompiledSpec> Controller::spec() const {
+  MutexLock lock(mutex_);
+  return spec_;
+}
+
+std::shared_ptr<JobRun> Controller::running() const {
+  MutexLock lock(mutex_);
+  return run_;
+}
+
+bool Controller::has_unfinished(int64_t wave) const {
+  MutexLock lock(mutex_);
+  return !removed_ && !waves_.empty() && waves_.front().wave <= wave;
+}
+
+std::vector<Controller::Waiting> Controller::waiting() const {
+  MutexLock lock(mutex_);
+  return {waves_.begin(), waves_.end()};
+}
+
+std::string Controller::trouble() const {
+  MutexLock lock(mutex_);
+  return trouble_;
+}
+
+void Controller::set_trouble(std::string text) {
+  MutexLock lock(mutex_);
+  trouble_ = std::move(text);
+}
+
+Status Controller::stop_job(const std::string& id) {
+  std::shared_ptr<JobRun> run;
+  {
+    MutexLock lock(mutex_);
+    if (run_ && run_->id() == id) {
+      run = run_;
+    } else {
+      const bool waits = std::any_of(waves_.begin(), waves_.end(), [&id](const Waiting& w) { return w.id == id; });
+      if (!waits) return failed_precondition(str_cat("job ", name_, "@", id, " has ended already"));
+      killed_ = id;
+    }
+  }
+  if (run) run->cancel(JobState::kKilled, "stopped by a user");
+  wake();
+  return ok_status();
+}
+
+void Controller::tick() {
+  const auto run = running();
+  if (run && run->tick()) peers_.work_available(group());
+  bool retry = false;
+  {
+    MutexLock lock(mutex_);
+    retry = retry_at_ms_ != 0 && services_.clock->monotonic_ms() >= retry_at_ms_;
+  }
+  if (retry) wake();
+}
+
+// ---- Steps ----
+
+void Controller::wake() {
+  if (wakes_.fetch_add(1) > 0) return;  // whoever runs, or is queued, will see it
+  if (!pool_.try_submit([self = shared_from_this()] { self->step(); })) {
+    // The pool is full: the next tick tries again.
+    wakes_ = 0;
+    MutexLock lock(mutex_);
+    if (retry_at_ms_ == 0) retry_at_ms_ = services_.clock->monotonic_ms();
+  }
+}
+
+void Controller::step() {
+  MutexLock step_lock(step_mutex_);
+  int seen = wakes_.load();
+  while (true) {
+    {
+      MutexLock lock(mutex_);
+      if (shut_down_) return;
+      if (retry_at_ms_ > services_.clock->monotonic_ms()) {
+        wakes_ = 0;
+        return;
+      }
+      retry_at_ms_ = 0;
+    }
+    const Result<bool> moved = advance();
+    if (!moved.ok()) {
+      log_warning("a pipeline cannot go on; it will be tried again", {{"pipeline", project_ + "/" + name_}, {"error", moved.status().to_string()}});
+      MutexLock lock(mutex_);
+      trouble_ = moved.status().message();
+      retry_delay_ms_ = std::clamp(retry_delay_ms_ * 2, kFirstRetryMs, kLastRetryMs);
+      retry_at_ms_ = services_.clock->monotonic_ms() + retry_delay_ms_;
+      wakes_ = 0;
+      return;
+    }
+    if (*moved) {
+      MutexLock lock(mutex_);
+      retry_delay_ms_ = 0;
+      continue;
+    }
+    // Nothing to do, unless somebody woke us meanwhile.
+    if (wakes_.compare_exchange_strong(seen, 0)) return;
+  }
+}
+
+Result<bool> Controller::advance() {
+  std::shared_ptr<JobRun> run;
+  std::optional<Waiting> next;
+  bool killed = false;
+  PipelineRecord record;
+  {
+    MutexLock lock(mutex_);
+    if (!loaded_ || (removed_ && !run_)) return false;
+    run = run_;
+    record = record_;
+    if (!waves_.empty()) next = waves_.front();
+    killed = next && killed_ == next->id;
+  }
+  if (run) {
+    if (!run->idle()) return false;
+    // Given up without a reason: its wave is planned again, with the spec in force now (see begin).
+    const auto cancelled = run->cancelled();
+    if (!cancelled || !cancelled->reason.empty()) QANAT_RETURN_IF_ERROR(finish(*run));
+    services_.logs->forget(project_, name_, run->id());
+    MutexLock lock(mutex_);
+    run_.reset();
+    run_spec_.reset();
+    return true;
+  }
+  // Also for a stopped pipeline: its spec is shown, and it may have waves left to end.
+  std::shared_ptr<const CompiledSpec> current = spec();
+  if (!current || current->record.version != record.version) {
+    QANAT_ASSIGN_OR_RETURN(current, load_spec(*services_.meta, project_, name_, record.version, services_.runner_kind));
+    MutexLock lock(mutex_);
+    if (record_.version == record.version) spec_ = current;
+  }
+  if (!next) return false;
+  if (record.stopped || killed) {
+    QANAT_RETURN_IF_ERROR(end_unrun(*next, *current, JobState::kKilled, killed ? "stopped by a user" : "the pipeline was stopped", {}));
+    return true;
+  }
+  return begin(*next);
+}
+
+Result<std::optional<JobRecord>> Controller::job_at(int64_t wave, int64_t* revision) const {
+  const std::string key = job_key(project_, name_, wave);
+  QANAT_ASSIGN_OR_RETURN(const auto found, services_.meta->get(key));
+  if (!found) return std::optional<JobRecord>();
+  if (revision != nullptr) *revision = found->mod_revision;
+  QANAT_ASSIGN_OR_RETURN(JobRecord record, decode<JobRecord>(key, found->value));
+  return std::optional<JobRecord>(std::move(record));
+}
+
+Result<bool> Controller::begin(const Waiting& next) {
+  const std::shared_ptr<const CompiledSpec> spec = this->spec();
+  int64_t revision = 0;
+  QANAT_ASSIGN_OR_RETURN(auto existing, job_at(next.wave, &revision));
+  if (existing && is_final(existing->state)) {
+    // Ended by a transaction whose answer was lost.
+    MutexLock lock(mutex_);
+    record_.last_wave = std::max(record_.last_wave, next.wave);
+    if (existing->state == JobState::kSuccess) record_.base_wave = next.wave;
+    waves_.pop_front();
+    return true;
+  }
+  if (existing && existing->spec_version == spec->record.version) {
+    // The server was restarted while it ran.
+    QANAT_RETURN_IF_ERROR(start_run(spec, *std::move(existing), revision));
+    return true;
+  }
+  // Begun with another version of the spec: its datums that are done stay reusable by key.
+  if (existing) QANAT_RETURN_IF_ERROR(keep_results(*existing, *spec));
+  QANAT_ASSIGN_OR_RETURN(Inputs inputs, resolve_inputs(*spec, next.wave));
+  if (!inputs.ready) return false;
+  if (!inputs.failed.empty()) {
+    QANAT_RETURN_IF_ERROR(end_unrun(next, *spec, JobState::kUnrunnable, inputs.failed, std::move(inputs.inputs)));
+    return true;
+  }
+  QANAT_RETURN_IF_ERROR(plan_and_start(spec, next, std::move(inputs)));
+  return true;
+}
+
+// ---- Inputs ----
+
+Result<Controller::Inputs> Controller::resolve_inputs(const CompiledSpec& spec, int64_t wave) const {
+  Inputs inputs;
+  for (const InputShape::Arm& arm : spec.shape.arms()) {
+    const auto repo = services_.versions->inspect_repo({project_, arm.repo});
+    if (repo.code() == Code::kNotFound) {
+      inputs.inputs.push_back({arm.name, arm.repo, arm.branch, "", 0, ""});
+      inputs.roots.emplace_back();
+      if (inputs.failed.empty()) inputs.failed = str_cat("its input repo ", arm.repo, " was deleted");
+      continue;
+    }
+    if (!repo.ok()) return repo.status();
+    if (!repo->record.pipeline.empty() && peers_.has_unfinished(project_, repo->record.pipeline, wave)) {
+      return Inputs{};  // not ready
+    }
+    QANAT_RETURN_IF_ERROR(resolve_input(arm, wave, inputs));
+  }
+  inputs.ready = true;
+  return inputs;
+}
+
+Status Controller::resolve_input(const InputShape::Arm& arm, int64_t wave, Inputs& inputs) const {
+  JobInput input{arm.name, arm.repo, arm.branch, "", 0, ""};
+  // If it is a pipeline's output: the newest job up to this wave decides, not the newest success.
+  QANAT_ASSIGN_OR_RETURN(
+      const meta::RangeResult jobs,
+      services_.meta->range(meta::KeyRange::between(jobs_prefix(project_, arm.repo), job_key(project_, arm.repo, wave + 1)), {.limit = 1, .descending = true}));
+  if (!jobs.items.empty()) {
+    QANAT_ASSIGN_OR_RETURN(const JobRecord job, decode<JobRecord>(jobs.items[0].key, jobs.items[0].value));
+    if (job.state != JobState::kSuccess && inputs.failed.empty()) {
+      inputs.failed = str_cat("its input ", arm.repo, "@", arm.branch, " has no result: job ", arm.repo, "@", job.id, " ended as ",
+                              api::enum_name(job.state), job.reason.empty() ? "" : " (" + job.reason + ")");
+    }
+  }
+  QANAT_ASSIGN_OR_RETURN(const auto head, services_.versions->head_at_wave({project_, arm.repo}, arm.branch, wave));
+  content::TreeRoot root;
+  if (head && !head->commit.empty()) {
+    QANAT_ASSIGN_OR_RETURN(const version::CommitInfo commit, services_.versions->resolve({project_, arm.repo}, head->commit));
+    input.commit = commit.id;
+    input.wave = head->wave;
+    root = commit.record.root;
+    input.root = root.to_text();
+  }
+  inputs.inputs.push_back(std::move(input));
+  inputs.roots.push_back(std::move(root));
+  return ok_status();
+}
+
+// ---- Planning and starting ----
+
+Status Controller::plan_and_start(std::shared_ptr<const CompiledSpec> spec, const Waiting& next, Inputs inputs) {
+  QANAT_ASSIGN_OR_RETURN(content::ContentStore * content, services_.contents->project(project_));
+  PlanRequest request;
+  request.job = next.id;
+  request.pipeline = name_;
+  request.shape = &spec->shape;
+  request.roots = inputs.roots;
+  request.transform = spec->transform;
+  request.mode = spec->spec.reprocess_every_job ? PlanMode::kEveryJob : PlanMode::kNormal;
+
+  JobRecord record;
+  record.id = next.id;
+  record.wave = next.wave;
+  record.state = JobState::kRunning;
+  record.spec_version = spec->record.version;
+  record.created_ms = services_.clock->wall_ms();
+  record.started_ms = record.created_ms;
+  record.inputs = std::move(inputs.inputs);
+  record.base_wave = this->record().base_wave;
+
+  std::shared_ptr<const CompiledSpec> base_spec;
+  if (record.base_wave != 0) {
+    QANAT_ASSIGN_OR_RETURN(const auto base, job_at(record.base_wave));
+    if (!base) return data_loss(str_cat("the record of job ", record.base_wave, " of pipeline ", name_, " is missing"));
+    PlanBase plan_base;
+    QANAT_ASSIGN_OR_RETURN(plan_base.table, content::MapRoot::from_text(base->table));
+    for (const JobInput& input : base->inputs) {
+      QANAT_ASSIGN_OR_RETURN(plan_base.roots.emplace_back(), content::TreeRoot::from_text(input.root));
+    }
+    base_spec = spec;
+    if (base->spec_version != spec->record.version) {
+      QANAT_ASSIGN_OR_RETURN(base_spec, load_spec(*services_.meta, project_, name_, base->spec_version, services_.runner_kind));
+      if (spec->record.keep_results) request.mode = PlanMode::kKeepResults;
+      if (spec->record.reprocess) request.mode = PlanMode::kReprocess;
+    }
+    plan_base.shape = &base_spec->shape;
+    plan_base.transform = base_spec->transform;
+    plan_base.has_recovered = base->counts.recovered > 0;
+    request.base = std::move(plan_base);
+  }
+
+  const auto writer = content->new_writer();
+  SegmentResultIndex results(content->results());
+  QANAT_ASSIGN_OR_RETURN(const Plan plan, make_plan(*writer, request, results, services_.scratch));
+  record.plan = plan.table.to_text();
+  record.counts.total = static_cast<int64_t>(plan.counts.total);
+  record.counts.to_run = static_cast<int64_t>(plan.counts.pending);
+  record.counts.skipped = static_cast<int64_t>(plan.counts.reused + plan.counts.unchanged);
+
+  int64_t revision = 0;
+  QANAT_ASSIGN_OR_RETURN(const auto existing, job_at(next.wave, &revision));
+  if (existing) record.created_ms = existing->created_ms;
+  const std::string key = job_key(project_, name_, next.wave);
+  while (true) {
+    QANAT_RETURN_IF_ERROR(writer->flush());
+    meta::Transaction transaction;
+    writer->add_to(&transaction);
+    transaction.when(meta::mod_revision_is(key, revision)).put(key, encode(record));
+    QANAT_ASSIGN_OR_RETURN(const meta::TransactionResult result, services_.meta->commit(std::move(transaction)));
+    if (result.succeeded) {
+      writer->committed(result.revision);
+      return start_run(std::move(spec), std::move(record), result.revision);
+    }
+    int64_t now = 0;
+    QANAT_RETURN_IF_ERROR(job_at(next.wave, &now).status());
+    if (now != revision) return conflict(str_cat("job ", name_, "@", next.id, " was changed by another server"));
+    QANAT_RETURN_IF_ERROR(writer->recheck());
+  }
+}
+
+Status Controller::start_run(std::shared_ptr<const CompiledSpec> spec, JobRecord record, int64_t revision) {
+  content::MapRoot base_table;
+  if (record.base_wave != 0) {
+    QANAT_ASSIGN_OR_RETURN(const auto base, job_at(record.base_wave));
+    if (!base) return data_loss(str_cat("the record of job ", record.base_wave, " of pipeline ", name_, " is missing"));
+    QANAT_ASSIGN_OR_RETURN(base_table, content::MapRoot::from_text(base->table));
+  }
+  QANAT_ASSIGN_OR_RETURN(auto run, JobRun::open(services_, project_, name_, spec->spec, std::move(record), revision, std::move(base_table),
+                                                [weak = weak_from_this()] {
+                                                  if (auto self = weak.lock()) self->wake();
+                                                }));
+  bool superseded = false;
+  std::string stopped;
+  {
+    MutexLock lock(mutex_);
+    run_ = run;
+    run_spec_ = spec;
+    trouble_.clear();
+    superseded = record_.version != spec->record.version || record_.stopped || removed_;
+    if (removed_) stopped = "the pipeline was deleted";
+    if (record_.stopped) stopped = "the pipeline was stopped";
+  }
+  // What changed while the plan was made did not see a run to cancel.
+  if (superseded) run->cancel(JobState::kKilled, stopped);
+  if (run->has_waiting()) peers_.work_available(group());
+  return ok_status();
+}
+
+// ---- Ending ----
+
+Result<std::vector<content::SegmentRegistration>> Controller::write_results(content::ContentStore& content, const Hash& journal, const CompiledSpec& spec) {
+  std::vector<content::SegmentRegistration> segments;
+  content::SegmentIndex::Entries entries;
+  auto flush = [&]() -> Status {
+    if (entries.empty()) return ok_status();
+    QANAT_ASSIGN_OR_RETURN(auto segment, content.results().write_segment(std::exchange(entries, {})));
+    segments.push_back(std::move(segment));
+    return ok_status();
+  };
+  if (spec.spec.reprocess_every_job) return segments;  // never looked up
+  QANAT_RETURN_IF_ERROR(read_journal(content.blobs(), journal, [&](const JournalEntry& entry) -> Status {
+    QANAT_ASSIGN_OR_RETURN(const DatumRow row, decode_row(entry.row));
+    if (auto result = result_entry(row, name_)) {
+      entries.emplace_back(std::move(result->first), std::move(result->second));
+      if (entries.size() >= kResultsInSegment) QANAT_RETURN_IF_ERROR(flush());
+    }
+    return ok_status();
+  }));
+  QANAT_RETURN_IF_ERROR(flush());
+  return segments;
+}
+
+Status Controller::finish(JobRun& run) {
+  std::shared_ptr<const CompiledSpec> spec;
+  {
+    MutexLock lock(mutex_);
+    spec = run_spec_;
+  }
+  QANAT_ASSIGN_OR_RETURN(content::ContentStore * content, services_.contents->project(project_));
+  JobRecord record = run.record();
+  const int64_t revision = run.mod_revision();
+
+  FoldRequest request;
+  request.job = record.id;
+  QANAT_ASSIGN_OR_RETURN(request.plan, content::MapRoot::from_text(record.plan));
+  request.merge = spec->spec.output_merge;
+  if (record.base_wave != 0) {
+    QANAT_ASSIGN_OR_RETURN(const auto base, job_at(record.base_wave));
+    if (!base) return data_loss(str_cat("the record of job ", record.base_wave, " of pipeline ", name_, " is missing"));
+    QANAT_ASSIGN_OR_RETURN(request.base.table, content::MapRoot::from_text(base->table));
+    QANAT_ASSIGN_OR_RETURN(request.base.owners, content::MapRoot::from_text(base->owners));
+    QANAT_ASSIGN_OR_RETURN(request.base.content, content::TreeRoot::from_text(base->content));
+  }
+  const auto writer = content->new_writer();
+  Folder folder(*writer, std::move(request), services_.scratch);
+  Hash journal;
+  if (!record.journal.empty()) {
+    QANAT_ASSIGN_OR_RETURN(journal, Hash::from_hex(record.journal));
+  }
+  QANAT_RETURN_IF_ERROR(read_journal(content->blobs(), journal, [&folder](const JournalEntry& entry) -> Status {
+    QANAT_ASSIGN_OR_RETURN(const DatumRow row, decode_row(entry.row));
+    return folder.add_result(entry.sort_key, row);
+  }));
+  QANAT_ASSIGN_OR_RETURN(const FoldOutcome outcome, folder.finish());
+
+  const auto cancelled = run.cancelled();
+  record.state = JobState::kSuccess;
+  if (cancelled) {
+    record.state = cancelled->state;
+    record.reason = cancelled->reason;
+  } else if (outcome.problem) {
+    record.state = JobState::kFailure;
+    record.reason = outcome.problem->message();
+  } else if (outcome.first_failure) {
+    record.state = JobState::kFailure;
+    record.reason = describe_failure(*outcome.first_failure);
+    if (outcome.counts.failed > 1) str_append(record.reason, " (and ", outcome.counts.failed - 1, " more)");
+  } else if (!outcome.succeeded()) {
+    return internal_error(str_cat("job ", name_, "@", record.id, " was thought done with ", outcome.counts.pending, " datums pending"));
+  }
+  record.counts.total = static_cast<int64_t>(outcome.counts.total);
+  record.counts.processed = static_cast<int64_t>(outcome.counts.processed);
+  record.counts.skipped = static_cast<int64_t>(outcome.counts.skipped);
+  record.counts.failed = static_cast<int64_t>(outcome.counts.failed);
+  record.counts.recovered = static_cast<int64_t>(outcome.counts.recovered);
+  record.table = outcome.trees.table.to_text();
+  if (record.state == JobState::kSuccess) {
+    record.owners = outcome.trees.owners.to_text();
+    record.content = outcome.trees.content.to_text();
+  }
+  record.plan.clear();
+  record.journal.clear();
+  QANAT_ASSIGN_OR_RETURN(const auto results, write_results(*content, journal, *spec));
+  return commit_end({std::move(record), outcome.trees.content, revision}, *spec, writer.get(), results);
+}
+
+Status Controller::keep_results(const JobRecord& record, const CompiledSpec& spec) {
+  if (record.journal.empty()) return ok_status();
+  QANAT_ASSIGN_OR_RETURN(content::ContentStore * content, services_.contents->project(project_));
+  QANAT_ASSIGN_OR_RETURN(const Hash journal, Hash::from_hex(record.journal));
+  QANAT_ASSIGN_OR_RETURN(const auto results, write_results(*content, journal, spec));
+  for (const auto& segment : results) {
+    QANAT_ASSIGN_OR_RETURN(const auto written, services_.meta->commit(meta::Transaction().add(content->results().registration(segment))));
+    content->results().registered(segment, written.revision);
+  }
+  return ok_status();
+}
+
+Status Controller::end_unrun(const Waiting& next, const CompiledSpec& spec, JobState state, const std::string& reason, std::vector<JobInput> inputs) {
+  JobRecord record;
+  int64_t revision = 0;
+  QANAT_ASSIGN_OR_RETURN(const auto existing, job_at(next.wave, &revision));
+  if (existing) record = *existing;
+  record.id = next.id;
+  record.wave = next.wave;
+  record.state = state;
+  record.reason = reason;
+  record.spec_version = spec.record.version;
+  if (record.created_ms == 0) record.created_ms = services_.clock->wall_ms();
+  if (!inputs.empty()) record.inputs = std::move(inputs);
+  record.plan.clear();
+  record.journal.clear();
+  content::TreeRoot root;
+  const int64_t base_wave = this->record().base_wave;
+  if (base_wave != 0) {
+    QANAT_ASSIGN_OR_RETURN(const auto base, job_at(base_wave));
+    if (base) {
+      QANAT_ASSIGN_OR_RETURN(root, content::TreeRoot::from_text(base->content));
+    }
+  }
+  return commit_end({std::move(record), std::move(root), revision}, spec, nullptr, {});
+}
+
+Status Controller::commit_end(Ending ending, const CompiledSpec& spec, content::ContentWriter* writer,
+                              const std::vector<content::SegmentRegistration>& results) {
+  JobRecord& job = ending.record;
+  job.finished_ms = services_.clock->wall_ms();
+  QANAT_ASSIGN_OR_RETURN(content::ContentStore * content, services_.contents->project(project_));
+  size_t registered = 0;
+  // All but the last few of many segments, in transactions of their own: results are harmless by themselves.
+  for (; results.size() - registered > kMaxRegistrations; ++registered) {
+    QANAT_ASSIGN_OR_RETURN(const auto written, services_.meta->commit(meta::Transaction().add(content->results().registration(results[registered]))));
+    content->results().registered(results[registered], written.revision);
+  }
+
+  version::OutputCommit output;
+  output.branch = {name_, spec.spec.output_branch};
+  output.id = job.id;
+  output.wave = job.wave;
+  output.started_ms = job.started_ms == 0 ? job.created_ms : job.started_ms;
+  output.root = ending.root;
+  if (job.state != JobState::kSuccess) output.error = job.reason.empty() ? std::string(api::enum_name(job.state)) : job.reason;
+  output.pipeline = name_;
+  output.spec_version = spec.record.version;
+  output.image = spec.record.image_digest;
+  for (const JobInput& input : job.inputs) output.inputs.push_back({input.name, input.repo, input.branch, input.commit, input.wave});
+
+  const std::string key = job_key(project_, name_, job.wave);
+  const std::string pipeline = pipeline_key(project_, name_);
+  while (true) {
+    if (writer != nullptr) QANAT_RETURN_IF_ERROR(writer->flush());
+    QANAT_ASSIGN_OR_RETURN(const auto pipeline_value, services_.meta->get(pipeline));
+    if (!pipeline_value) {
+      // Deleted meanwhile, with all its jobs: there is nothing to end.
+      MutexLock lock(mutex_);
+      waves_.clear();
+      removed_ = true;
+      return ok_status();
+    }
+    QANAT_ASSIGN_OR_RETURN(PipelineRecord record, decode<PipelineRecord>(pipeline, pipeline_value->value));
+    record.last_wave = std::max(record.last_wave, job.wave);
+    if (job.state == JobState::kSuccess) record.base_wave = job.wave;
+    QANAT_ASSIGN_OR_RETURN(meta::Transaction transaction, services_.versions->output_transaction(project_, output));
+    if (writer != nullptr) writer->add_to(&transaction);
+    for (size_t i = registered; i < results.size(); ++i) transaction.add(content->results().registration(results[i]));
+    transaction.when(meta::mod_revision_is(key, ending.job_revision.value_or(0)))
+        .when(meta::mod_revision_is(pipeline, pipeline_value->mod_revision))
+        .put(key, encode(job))
+        .put(pipeline, encode(record));
+    transaction.may_use_reserve = true;
+    QANAT_ASSIGN_OR_RETURN(const meta::TransactionResult result, services_.meta->commit(std::move(transaction)));
+    if (!result.succeeded) {
+      int64_t revision = 0;
+      QANAT_ASSIGN_OR_RETURN(const auto now, job_at(job.wave, &revision));
+      if (revision != ending.job_revision.value_or(0)) return conflict(str_cat("job ", name_, "@", job.id, " was changed by another server"));
+      if (writer != nullptr) QANAT_RETURN_IF_ERROR(writer->recheck());
+      continue;
+    }
+    if (writer != nullptr) writer->committed(result.revision);
+    for (size_t i = registered; i < results.size(); ++i) content->results().registered(results[i], result.revision);
+    {
+      MutexLock lock(mutex_);
+      record_.last_wave = record.last_wave;
+      record_.base_wave = record.base_wave;
+      if (!waves_.empty() && waves_.front().wave == job.wave) waves_.pop_front();
+      trouble_.clear();
+    }
+    log_info("job ended", {{"pipeline", project_ + "/" + name_}, {"job", job.id}, {"state", std::string(api::enum_name(job.state))}});
+    peers_.job_ended(project_);
+    return ok_status();
+  }
+}
+
+}  // namespace qanat::pipeline

@@ -1,0 +1,116 @@
+// JobRun: a job between its plan and its end. It hands out pending datums and makes their reports durable.
+//
+// Leases live in memory only. A report is acknowledged when the transaction that moves the job's journal head is durable; so after a crash a
+// new JobRun of the same JobRecord goes on where the journal ends, and live workers keep the datums they hold (renew).
+//
+// Locks: `mutex_` guards leases and counts and is never held during I/O that writes; `journal_mutex_` orders reports and is held while one is
+// made durable. Memory: a window of pending datums, whatever the job's size.
+//
+// Thread safe.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "qanat/api/worker.h"
+#include "qanat/base/thread_annotations.h"
+#include "qanat/content/external_sort.h"
+#include "qanat/pipeline/lease_table.h"
+#include "qanat/pipeline/planner.h"
+#include "qanat/pipeline/records.h"
+#include "qanat/pipeline/services.h"
+
+namespace qanat::pipeline {
+
+class JobRun {
+ public:
+  static constexpr int64_t kLeaseTtlMs = 30'000;
+  static constexpr size_t kWindow = 2000;   // pending datums kept in memory
+  static constexpr size_t kMaxBatch = 128;  // datums leased at once
+
+  // `record` is in state RUNNING and is in meta with `mod_revision`. `base_table` is what its plan was made from. Reads the journal, if there
+  // is one. `on_idle` is called, with no lock held, when the last datum is done.
+  static Result<std::shared_ptr<JobRun>> open(const Services& services, std::string project, std::string pipeline, const api::PipelineSpec& spec,
+                                              JobRecord record, int64_t mod_revision, content::MapRoot base_table, std::function<void()> on_idle);
+
+  const std::string& project() const { return project_; }
+  const std::string& pipeline() const { return pipeline_; }
+  const std::string& id() const { return id_; }
+
+  // Up to `max` datums (0: as many as fit) for a worker; empty when none is waiting.
+  Result<api::LeaseAnswer> lease(const std::string& worker, size_t max, size_t workers);
+  // The inputs of a datum in hand. kNotFound: nobody waits for it.
+  Result<std::vector<DatumInput>> inputs_of(const std::string& datum);
+
+  // A datum's report as the hub read it: its row's result part, and its output already stored through the writer given to report().
+  struct Reported {
+    std::string datum;
+    DatumRow row;
+    uint64_t input_bytes = 0;
+    uint64_t output_bytes = 0;
+  };
+  // Makes reports durable, with everything that was added to `writer`. Gives the datums that nobody waits for.
+  Result<std::vector<std::string>> report(const std::string& worker, std::vector<Reported> reports, content::ContentWriter& writer);
+
+  // What a worker holds; gives what it should give up.
+  std::vector<std::string> renew(const std::string& worker, const std::vector<std::string>& datums);
+  // The worker ended; its datums wait again. If it was killed for its memory (`oom`), that counts as an attempt of a datum that was alone with it,
+  // and after datum_tries of them the datum has failed with `reason`.
+  Status worker_lost(const std::string& worker, bool oom, const std::string& reason);
+  // Takes back what was leased to a worker that could not be told.
+  void release(const std::string& worker);
+  // Takes back leases that ran out, and notices the job's time-out. True if datums became available.
+  bool tick();
+
+  // No more datums are handed out, and workers are told to give up theirs; then on_idle is called. The first reason stays.
+  void cancel(JobState state, std::string reason);
+  struct Cancelled {
+    JobState state = JobState::kKilled;
+    std::string reason;
+  };
+  std::optional<Cancelled> cancelled() const;
+  // Every datum is done, or the job is cancelled.
+  bool idle() const;
+  bool has_waiting() const;
+
+  // The record as it is now in meta (or about to be), and the number of datums with workers.
+  JobRecord record(int64_t* running = nullptr) const;
+  int64_t mod_revision() const;
+  // Datum id -> worker.
+  std::map<std::string, std::string> running() const;
+
+ private:
+  JobRun(const Services& services, std::string project, std::string pipeline, const api::PipelineSpec& spec, JobRecord record, int64_t mod_revision,
+         content::MapRoot base_table, std::function<void()> on_idle);
+  Status read_journal_keys();
+  Status refill() REQUIRES(mutex_);
+  api::LeasedDatum leased_datum(const Ticket& ticket) const;
+  bool idle_locked() const REQUIRES(mutex_);
+  size_t batch_size(size_t workers) const REQUIRES(mutex_);
+  void add_counts(JobCounts& counts, const Reported& report) const;
+
+  const Services services_;
+  const std::string project_;
+  const std::string pipeline_;
+  const std::string id_;
+  const api::PipelineSpec spec_;
+  const content::MapRoot base_table_;
+  const content::MapRoot plan_;
+  const std::function<void()> on_idle_;
+
+  Mutex journal_mutex_;
+  mutable Mutex mutex_ ACQUIRED_AFTER(journal_mutex_);
+  JobRecord record_ GUARDED_BY(mutex_);
+  int64_t mod_revision_ GUARDED_BY(mutex_);
+  LeaseTable leases_ GUARDED_BY(mutex_){kLeaseTtlMs};
+  std::string cursor_ GUARDED_BY(mutex_);     // the last sort key put into leases_
+  bool exhausted_ GUARDED_BY(mutex_) = false;  // everything pending has been
+  int64_t handed_out_ GUARDED_BY(mutex_) = 0;
+  std::unique_ptr<content::ExternalSorter> journalled_ GUARDED_BY(mutex_);  // keys reported before a restart, ascending
+  std::optional<Cancelled> cancelled_ GUARDED_BY(mutex_);
+};
+
+}  // namespace qanat::pipeline

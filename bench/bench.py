@@ -148,7 +148,7 @@ def bench_datums(runs):
                 server.qanat("wait", "commit", "copy2@master")
                 rows["qanat"].append(time.monotonic() - begin)
                 job = server.jobs("copy2")[0]
-                assert job["counts"]["processed"] == 1000 and job["counts"].get("skipped", 0) == 0, job
+                assert job["datums"]["processed"] == 1000 and job["datums"].get("skipped", 0) == 0, job
     show("1,000 datums of 4 KiB, cp, two workers in containers", rows, "qanat")
     return {"datums_1000": medians(rows)}
 

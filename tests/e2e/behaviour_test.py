@@ -107,7 +107,7 @@ class Interpreter:
         job = jobs[0]
         for key in ("state", "total", "processed", "skipped", "failed", "recovered"):
             if key in a:
-                found = job["state"] if key == "state" else job["counts"].get(key, 0)
+                found = job["state"] if key == "state" else job["datums"].get(key, 0)
                 if found != a[key]:
                     raise AssertionError(f"{key}: expected {a[key]}, found {found} in {json.dumps(job, indent=1)}")
         if "reason" in a and a["reason"] not in job.get("reason", ""):

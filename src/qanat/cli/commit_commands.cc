@@ -194,7 +194,7 @@ void add_reading(Cli& cli) {
         QANAT_ASSIGN_OR_RETURN(const api::Address address, cli.address(a->address));
         if (!address.has_path) return invalid_argument("there is no path in the address", "write REPO@BRANCH:/PATH");
         QANAT_ASSIGN_OR_RETURN(Connection * server, cli.connection());
-        QANAT_ASSIGN_OR_RETURN(const auto changes, server->list<api::List<api::FileChange>>("history", repo_parameters(address),
+        QANAT_ASSIGN_OR_RETURN(const auto changes, server->list<api::List<api::FileChange>>("file_history", repo_parameters(address),
                                                                                            {{"ref", address.ref.to_string()}, {"path", address.path}},
                                                                                            a->number > 0 ? static_cast<size_t>(a->number) : SIZE_MAX));
         return print_list<api::FileChange>(format, changes,

@@ -82,7 +82,6 @@ class SpecReader {
   LoadedSpec read() {
     LoadedSpec out;
     out.line = document_.line;
-    out.user_json = to_json(document_);
     if (document_.type != Type::kMap) {
       problem(document_.line,
               str_cat("a pipeline spec is an object, not ", type_name(document_.type)));
@@ -96,6 +95,7 @@ class SpecReader {
       });
     }
     out.notes = std::move(notes_);
+    out.user_json = to_json(document_);
     return out;
   }
 
@@ -119,11 +119,12 @@ class SpecReader {
       if (field == nullptr) field = find_field(prefix, snake_case(map.keys[i]));
       if (field == nullptr) {
         problem(value.line, unknown_field(prefix, shown, snake_case(map.keys[i])));
+        map.names.push_back(map.keys[i]);
         continue;
       }
       const std::string name(last_name(field->path));
       const std::string path = str_cat(shown, map.keys[i]);
-      map.keys[i] = name;
+      map.names.push_back(name);
       if (!seen.insert(name).second) {
         problem(value.line, str_cat(path, ": ", name, " is given twice, under two spellings"));
       } else if (value.type != Type::kNull) {

@@ -407,9 +407,10 @@ void write_json(const SpecNode& node, std::string& out) {
 
 }  // namespace
 
-const SpecNode* SpecNode::find(std::string_view key) const {
-  for (std::size_t i = 0; i < keys.size(); ++i) {
-    if (keys[i] == key) return &items[i];
+const SpecNode* SpecNode::find(std::string_view name) const {
+  const std::vector<std::string>& spelled = names.empty() ? keys : names;
+  for (std::size_t i = 0; i < spelled.size(); ++i) {
+    if (spelled[i] == name) return &items[i];
   }
   return nullptr;
 }

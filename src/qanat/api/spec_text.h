@@ -22,10 +22,12 @@ struct SpecNode {
   int line = 1;        // of the value; of the key for a map's member
   std::string
       text;  // kBool: true/false. kInteger, kNumber: as written. kString: the value, without NUL
-  std::vector<std::string> keys;  // kMap: of items[i], unique, in text order
-  std::vector<SpecNode> items;    // kList, kMap
+  std::vector<std::string> keys;   // kMap: of items[i], unique, in text order
+  std::vector<SpecNode> items;     // kList, kMap
+  std::vector<std::string> names;  // kMap: canonical spellings of `keys`, once a reader knows them
 
-  const SpecNode* find(std::string_view key) const;  // kMap; null if absent
+  // kMap, by canonical name (by key before there are names); null if absent.
+  const SpecNode* find(std::string_view name) const;
 };
 
 // What the type is called in messages: "a string", "a list".

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Fits one candidate on all months, and again as if it had lived in the past.
 
-/pfs/candidates/<name>.json   what to fit: {"kind": "ridge" | "forest" | "boosting", options}
+/pfs/candidates/<name>.json   what to fit: {"kind": "ridge", "forest", "extra-trees" or "boosting", ...}
 /pfs/features                 the features stage's output
 -> /pfs/out/<name>/model.json     the model, fitted on every month
 -> /pfs/out/<name>/backtest.tsv   rolling origin: for each of the last months a model that was
@@ -12,7 +12,11 @@ import os
 
 import forecast
 import numpy
-from sklearn.ensemble import GradientBoostingRegressor, RandomForestRegressor
+from sklearn.ensemble import (
+    ExtraTreesRegressor,
+    GradientBoostingRegressor,
+    RandomForestRegressor,
+)
 from sklearn.linear_model import Ridge
 
 SEED = 20140103  # the day of the shop's first order
@@ -42,8 +46,9 @@ def fit(candidate, rows):
         fitted = Ridge(**options).fit(x, y)
         weights = [shorten(w) for w in fitted.coef_]
         return {"kind": "sum", "constant": shorten(fitted.intercept_), "weights": weights}
-    if candidate["kind"] == "forest":
-        fitted = RandomForestRegressor(random_state=SEED, **options).fit(x, y)
+    if candidate["kind"] in ("forest", "extra-trees"):
+        kind = RandomForestRegressor if candidate["kind"] == "forest" else ExtraTreesRegressor
+        fitted = kind(random_state=SEED, **options).fit(x, y)
         scale, constant, trees = 1 / len(fitted.estimators_), 0.0, fitted.estimators_
     elif candidate["kind"] == "boosting":
         fitted = GradientBoostingRegressor(random_state=SEED, **options).fit(x, y)

@@ -1,0 +1,1 @@
+"""What the demo needs to run and to be watched; the story itself is in ../demo."""

@@ -1,0 +1,196 @@
+#include "qanat/run/private_engine.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <spawn.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdlib>
+#include <vector>
+
+#include "qanat/base/file_system.h"
+#include "qanat/base/hash.h"
+#include "qanat/base/log.h"
+#include "qanat/base/string.h"
+#include "qanat/run/docker_engine.h"
+
+extern char** environ;
+
+namespace qanat::run {
+namespace {
+
+constexpr std::int64_t kStartMs = 20'000;
+constexpr std::int64_t kStopMs = 15'000;
+constexpr std::int64_t kPollMs = 50;
+constexpr size_t kMaxSocketPath = 107;
+// The longest path that dockerd makes under its exec root.
+constexpr std::string_view kLongestBelow = "/exec/containerd/containerd-debug.sock";
+
+// Moves the new process into a cgroup of its own in every hierarchy that lets it, then becomes
+// dockerd. v1: a folder for each controller; v2: one folder. cpuset's (v1) needs its values set
+// before a process may join, and limits nothing here: left alone. Arguments: name, then dockerd's.
+constexpr const char* kLaunch = R"(
+name=$1; shift
+for dir in /sys/fs/cgroup/cgroup.procs /sys/fs/cgroup/*/cgroup.procs; do
+  parent=${dir%/cgroup.procs}
+  [ -w "$dir" ] || continue
+  case $parent in */cpuset) continue;; esac
+  if [ ! -e /sys/fs/cgroup/cgroup.controllers ] || [ "$parent" = /sys/fs/cgroup ]; then
+    mkdir "$parent/$name" 2>/dev/null
+    echo $$ > "$parent/$name/cgroup.procs"
+  fi
+done 2>/dev/null
+exec "$@"
+)";
+
+std::string find_program(const char* name) {
+  const char* path = std::getenv("PATH");
+  std::string folders = str_cat(path == nullptr ? "" : path, ":/usr/local/bin:/usr/sbin:/usr/bin");
+  for (std::string_view folder : split(folders, ':')) {
+    if (folder.empty()) continue;
+    std::string file = str_cat(folder, "/", name);
+    if (::access(file.c_str(), X_OK) == 0) return file;
+  }
+  return {};
+}
+
+}  // namespace
+
+PrivateEngine::PrivateEngine(std::string data_folder, Clock& clock)
+    : folder_(str_cat(data_folder, "/engine")), clock_(clock) {
+  exec_root_ = str_cat(folder_, "/exec");
+  socket_ = str_cat(folder_, "/sock");
+  if (folder_.size() + kLongestBelow.size() > kMaxSocketPath) {
+    const std::string place = str_cat("/run/qanat-", sha256(folder_).to_hex().substr(0, 12));
+    exec_root_ = str_cat(place, "/exec");
+    socket_ = str_cat(place, "/sock");
+  }
+}
+
+int PrivateEngine::pid() const {
+  std::string text = posix_file_system().read_file(str_cat(folder_, "/pid"), 64).value_or("");
+  return static_cast<int>(parse_u64(trim(text)).value_or(0));
+}
+
+bool PrivateEngine::running() const {
+  if (::access(socket_.c_str(), F_OK) != 0) return false;
+  return DockerEngine(socket_).ping().ok();
+}
+
+Status PrivateEngine::possible() const {
+  if (find_program("dockerd").empty()) {
+    return unavailable(
+        "no container engine answers, and Docker is not installed",
+        "install Docker (Debian: apt install docker.io) or Podman and start it, or set "
+        "DOCKER_HOST=unix:///path/of/its/socket; without one, qanat serve --runner process runs "
+        "pipelines with this machine's own programs");
+  }
+  if (::geteuid() != 0) {
+    return unavailable(
+        "no container engine answers; Docker is installed, but only root can start an engine",
+        "start Docker (systemctl start docker) and join its group, or run qanat serve as root, "
+        "or set DOCKER_HOST=unix:///path/of/its/socket");
+  }
+  return ok_status();
+}
+
+std::string PrivateEngine::log_tail() const {
+  std::string text = posix_file_system().read_file(str_cat(folder_, "/log")).value_or("");
+  std::string_view tail = trim(text);
+  for (size_t i = tail.size(), lines = 0; i-- > 0;) {
+    if (tail[i] == '\n' && ++lines == 3) {
+      tail.remove_prefix(i + 1);
+      break;
+    }
+  }
+  return std::string(tail);
+}
+
+Status PrivateEngine::spawn(const std::string& dockerd) {
+  QANAT_RETURN_IF_ERROR(posix_file_system().make_directories(folder_));
+  QANAT_RETURN_IF_ERROR(posix_file_system().make_directories(exec_root_));
+  const std::string log_path = str_cat(folder_, "/log");
+  // A dockerd that was killed leaves its pid file, and refuses to start when that number lives
+  // again.
+  ::unlink(str_cat(folder_, "/pid").c_str());
+  ::unlink(socket_.c_str());
+  const std::string name = str_cat("qanat-engine-", sha256(folder_).to_hex().substr(0, 12));
+  std::vector<std::string> arguments = {
+      "/bin/sh", "-c", kLaunch, "sh", name, dockerd, "--data-root", str_cat(folder_, "/root"),
+      "--exec-root", exec_root_, "--pidfile", str_cat(folder_, "/pid"), "-H",
+      str_cat("unix://", socket_), "--iptables=false", "--ip6tables=false", "--bridge=none",
+      "--ip-forward=false",
+      // Another engine's containerd may be found and used: its containers are not ours.
+      "--containerd-namespace", name, "--containerd-plugins-namespace", str_cat(name, "-plugins")};
+  std::vector<char*> argv;
+  for (std::string& argument : arguments) argv.push_back(argument.data());
+  argv.push_back(nullptr);
+  posix_spawn_file_actions_t actions;
+  posix_spawnattr_t attributes;
+  ::posix_spawn_file_actions_init(&actions);
+  ::posix_spawnattr_init(&attributes);
+  ::posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0);
+  ::posix_spawn_file_actions_addopen(&actions, 1, log_path.c_str(), O_WRONLY | O_CREAT | O_TRUNC,
+                                     0600);
+  ::posix_spawn_file_actions_adddup2(&actions, 1, 2);
+  // Descriptors of the server (its lock, its listening sockets) must not live on in the engine.
+  ::posix_spawn_file_actions_addclosefrom_np(&actions, 3);
+  sigset_t none, all;
+  ::sigemptyset(&none);
+  ::sigfillset(&all);
+  ::posix_spawnattr_setsigmask(&attributes, &none);
+  ::posix_spawnattr_setsigdefault(&attributes, &all);
+  ::posix_spawnattr_setflags(&attributes,
+                             POSIX_SPAWN_SETSID | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
+  pid_t child = 0;
+  const int error = ::posix_spawn(&child, "/bin/sh", &actions, &attributes, argv.data(), environ);
+  ::posix_spawn_file_actions_destroy(&actions);
+  ::posix_spawnattr_destroy(&attributes);
+  if (error != 0) return errno_status(error, "start dockerd");
+  const std::int64_t deadline_ms = clock_.monotonic_ms() + kStartMs;
+  while (clock_.monotonic_ms() < deadline_ms) {
+    if (running()) {
+      log_info("private container engine started", {{"socket", socket_}, {"pid", child}});
+      return ok_status();
+    }
+    int status = 0;
+    if (::waitpid(child, &status, WNOHANG) == child) {
+      return unavailable(
+          str_cat("a private container engine was started and ended at once: ", log_tail()),
+          str_cat("see ", log_path,
+                  "; a Docker or Podman engine started by other "
+                  "means is used if it answers, or set DOCKER_HOST"));
+    }
+    clock_.sleep_for_ms(kPollMs);
+  }
+  ::kill(child, SIGTERM);
+  return unavailable(str_cat("a private container engine was started and did not answer within ",
+                             kStartMs / 1000, " s: ", log_tail()),
+                     str_cat("see ", log_path));
+}
+
+Status PrivateEngine::start() {
+  if (running()) return ok_status();
+  QANAT_RETURN_IF_ERROR(possible());
+  return spawn(find_program("dockerd"));
+}
+
+Status PrivateEngine::stop() {
+  const int engine = pid();
+  if (engine <= 1 || !running()) return ok_status();
+  if (::kill(engine, SIGTERM) != 0 && errno != ESRCH) return errno_status(errno, "stop dockerd");
+  const std::int64_t deadline_ms = clock_.monotonic_ms() + kStopMs;
+  while (clock_.monotonic_ms() < deadline_ms) {
+    // It may be a child of this very process.
+    ::waitpid(engine, nullptr, WNOHANG);
+    if (::kill(engine, 0) != 0) return ok_status();
+    clock_.sleep_for_ms(kPollMs);
+  }
+  return deadline_exceeded(str_cat("dockerd (pid ", engine, ") does not end"),
+                           str_cat("look at ", folder_, "/log, then end it with kill"));
+}
+
+}  // namespace qanat::run

@@ -1,0 +1,48 @@
+// A Docker engine of our own, for machines where Docker is installed but no engine runs: dockerd
+// with its folder, socket, session and cgroup, so that neither a restart of the server nor a limit
+// on it touches running workers. It stays until it is stopped, and is found again through its
+// socket.
+//
+// DATA/engine/{root, pid, log, place}; the socket and dockerd's own run-time files are in
+// DATA/engine too, or, where that path is too long for a Unix socket (107 bytes), under
+// /run/qanat-<hash>. Containers of such an engine have no network but none and host: it makes no
+// bridge and no firewall rules.
+//
+// Thread safe. One server per data folder (its lock sees to that).
+#pragma once
+
+#include <string>
+
+#include "qanat/base/clock.h"
+#include "qanat/base/status.h"
+
+namespace qanat::run {
+
+class PrivateEngine {
+ public:
+  // `data_folder` is absolute and exists.
+  PrivateEngine(std::string data_folder, Clock& clock);
+
+  const std::string& socket() const { return socket_; }
+  // Whether one that was started earlier lives.
+  bool running() const;
+  // Whether one could be started: running as root, and dockerd is installed.
+  Status possible() const;
+  // Starts it unless it runs, and waits (up to 20 s) until it answers. The error has the last lines
+  // of its log.
+  Status start();
+  // Ends it and all its containers (up to 15 s), and leaves its images. OK if there is none.
+  Status stop();
+
+ private:
+  Status spawn(const std::string& dockerd);
+  std::string log_tail() const;
+  int pid() const;
+
+  const std::string folder_;
+  Clock& clock_;
+  std::string exec_root_;
+  std::string socket_;
+};
+
+}  // namespace qanat::run

@@ -205,7 +205,6 @@ class Compiler {
 
   Status character_class() {
     const size_t start = position_++;
-    const Status unclosed = problem(start, "a '[' without its ']'");
     CharacterClass result;
     if (!at_end() && (peek() == '!' || peek() == '^')) {
       result.negated = true;
@@ -213,7 +212,7 @@ class Compiler {
     }
     const size_t first = position_;
     while (true) {
-      if (at_end()) return unclosed;
+      if (at_end()) return unclosed_class(start);
       if (peek() == ']' && position_ > first) break;
       if (pattern_.substr(position_).starts_with("[:")) {
         QANAT_RETURN_IF_ERROR(named_class(result));
@@ -236,9 +235,11 @@ class Compiler {
     return ok_status();
   }
 
+  Status unclosed_class(size_t start) const { return problem(start, "a '[' without its ']'"); }
+
   Result<char32_t> class_character(size_t start) {
     if (peek() == '\\') ++position_;
-    if (at_end()) return problem(start, "a '[' without its ']'");
+    if (at_end()) return unclosed_class(start);
     return next_character(pattern_, position_);
   }
 

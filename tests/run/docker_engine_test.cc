@@ -1,0 +1,111 @@
+#include "qanat/run/docker_engine.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+
+#include "qanat/run/docker_runner.h"
+
+namespace qanat::run {
+namespace {
+
+TEST(DockerEngine, ReadsAnImage) {
+  auto image = parse_image(R"({"Id":"sha256:ab","Architecture":"amd64","Os":"linux","Config":{
+      "User":"app","WorkingDir":"/w","Env":["A=b"],"Entrypoint":["/e"],"Cmd":null}})");
+  ASSERT_TRUE(image.ok());
+  EXPECT_EQ(image->digest, "sha256:ab");
+  EXPECT_EQ(image->architecture, "amd64");
+  EXPECT_EQ(image->user, "app");
+  EXPECT_EQ(image->working_dir, "/w");
+  EXPECT_EQ(image->env, std::vector<std::string>{"A=b"});
+  EXPECT_EQ(image->entrypoint, std::vector<std::string>{"/e"});
+  EXPECT_TRUE(image->cmd.empty());
+}
+
+TEST(DockerEngine, PodmansBareDigestBecomesADigest) {
+  auto image = parse_image("{\"Id\":\"" + std::string(64, 'a') + "\"}");
+  ASSERT_TRUE(image.ok());
+  EXPECT_EQ(image->digest, "sha256:" + std::string(64, 'a'));
+}
+
+TEST(DockerEngine, NonsenseIsAnError) {
+  EXPECT_FALSE(parse_image("<html>").ok());
+  EXPECT_FALSE(parse_image("[]").ok());
+  EXPECT_FALSE(parse_image("{}").ok());
+  EXPECT_FALSE(parse_container_list("{}").ok());
+}
+
+TEST(DockerEngine, ReadsContainers) {
+  auto list = parse_container_list(
+      R"([{"Id":"1","State":"running","Created":5,"Labels":{"qanat.worker":"w"}},{"Id":"2","State":"exited","Labels":null}])");
+  ASSERT_TRUE(list.ok());
+  ASSERT_EQ(list->size(), 2u);
+  EXPECT_TRUE((*list)[0].running);
+  EXPECT_EQ((*list)[0].labels.at("qanat.worker"), "w");
+  EXPECT_FALSE((*list)[1].running);
+  auto state = parse_container_state(
+      R"({"State":{"Running":false,"ExitCode":137,"OOMKilled":true,"Error":""}})");
+  ASSERT_TRUE(state.ok());
+  EXPECT_EQ(state->exit_code, 137);
+  EXPECT_TRUE(state->oom_killed);
+}
+
+TEST(DockerEngine, AContainerIsClosedUnlessAsked) {
+  ContainerSpec spec;
+  spec.image = "sha256:1";
+  spec.entrypoint = {"/qanat/bin/qanat-worker"};
+  spec.mount_source = "/data/run/p";
+  spec.mount_target = "/qanat";
+  spec.capabilities = {"CHOWN"};
+  spec.memory_bytes = 64 << 20;
+  spec.cpus = 0.5;
+  spec.pids = 100;
+  auto body = nlohmann::json::parse(container_json(spec));
+  const auto& host = body["HostConfig"];
+  EXPECT_EQ(host["NetworkMode"], "none");
+  EXPECT_EQ(host["CapDrop"], nlohmann::json::array({"ALL"}));
+  EXPECT_EQ(host["SecurityOpt"], nlohmann::json::array({"no-new-privileges"}));
+  ASSERT_EQ(host["Mounts"].size(), 1u);
+  EXPECT_EQ(host["Mounts"][0]["ReadOnly"], true);
+  EXPECT_EQ(host["Memory"], 64 << 20);
+  EXPECT_EQ(host["MemorySwap"], 64 << 20);
+  EXPECT_EQ(host["NanoCpus"], 500'000'000);
+  EXPECT_EQ(host["PidsLimit"], 100);
+  EXPECT_EQ(body["User"], "0:0");
+  EXPECT_TRUE(body["Cmd"].is_array());
+  spec.host_network = true;
+  EXPECT_EQ(nlohmann::json::parse(container_json(spec))["HostConfig"]["NetworkMode"], "host");
+}
+
+TEST(DockerEngine, LogsLoseTheirFraming) {
+  const std::string framed = std::string("\1\0\0\0\0\0\0\3one\2\0\0\0\0\0\0\4two\n", 23);
+  EXPECT_EQ(plain_log(framed), "onetwo\n");
+  EXPECT_EQ(plain_log("not framed at all"), "not framed at all");
+  EXPECT_EQ(plain_log(""), "");
+}
+
+TEST(DockerEngine, ErrorsKeepTheEnginesWords) {
+  Status status = engine_error(404, R"({"message":"No such image: x"})");
+  EXPECT_EQ(status.code(), Code::kNotFound);
+  EXPECT_THAT(status.message(), ::testing::HasSubstr("No such image: x"));
+  EXPECT_THAT(engine_error(500, R"({"cause":"podman says"})").message(),
+              ::testing::HasSubstr("podman says"));
+  EXPECT_THAT(engine_error(500, "?").message(), ::testing::HasSubstr("500"));
+}
+
+TEST(DockerEngine, NothingThereIsUnavailable) {
+  DockerEngine engine("/tmp/no-such-socket-of-an-engine");
+  EXPECT_EQ(engine.ping().code(), Code::kUnavailable);
+}
+
+TEST(DockerHost, OnlyThisMachinesSockets) {
+  EXPECT_EQ(*socket_of_docker_host("unix:///run/x.sock"), "/run/x.sock");
+  Status remote = socket_of_docker_host("tcp://10.0.0.1:2375").status();
+  EXPECT_EQ(remote.code(), Code::kFailedPrecondition);
+  EXPECT_FALSE(remote.hint().empty());
+  EXPECT_FALSE(socket_of_docker_host("ssh://x").ok());
+}
+
+}  // namespace
+}  // namespace qanat::run

@@ -2,7 +2,7 @@
 """Runs test programs, shows what failed, and adds one row for each to a tally.
 
   run_tests.py units BUILD_DIR [PROGRAM...]   gtest programs BUILD_DIR/test_* (or those named), two at a time
-  run_tests.py e2e [FILE...]                  tests/e2e/*_test.py (or those named), one after the other
+  run_tests.py e2e [FILE...]                  tests/e2e/*_test.py and the examples' tests (or those named), one after the other
 
 Options: --tally FILE   append `name passed failed skipped seconds` for each program
          --filter TEXT  gtest filter
@@ -125,7 +125,8 @@ def main():
         job = lambda program: run_unit(program, arguments.filter, timeout)  # noqa: E731
     else:
         programs = [os.path.abspath(path) for path in arguments.what] or sorted(
-            glob.glob(os.path.join(ROOT, "tests", "e2e", "*_test.py")))
+            glob.glob(os.path.join(ROOT, "tests", "e2e", "*_test.py")) +
+            glob.glob(os.path.join(ROOT, "examples", "*", "tests", "test_*.py")))
         workers = 1  # they measure, start engines, and count on the machine
         timeout = arguments.timeout or 1800
         job = lambda path: run_e2e(path, timeout)  # noqa: E731

@@ -8,6 +8,7 @@
 #include "qanat/base/string.h"
 #include "qanat/meta/sqlite_store.h"
 #include "support/fault_file_system.h"
+#include "support/seeds.h"
 
 namespace qanat::meta {
 namespace {
@@ -93,7 +94,7 @@ TEST_F(SqliteCrashTest, SlowEveryCrashPoint) {
         acknowledged = i;
       }
     }
-    for (uint64_t seed : {uint64_t{0}, uint64_t{1}, n + 2, n + 1000}) {
+    for (uint64_t seed : qanat::testing::reboot_seeds(n)) {
       SCOPED_TRACE(str_cat("crash at ", n, ", seed ", seed));
       expect_sound(*disk.reboot(seed), {acknowledged});
       if (HasFatalFailure()) return;
@@ -167,7 +168,7 @@ TEST_F(SqliteCrashTest, AFailedSyncEndsWriting) {
   EXPECT_EQ(store->commit(numbered(0, 2)).code(), Code::kUnavailable);
   EXPECT_TRUE(store->get("x/0").ok());
   store.reset();
-  for (uint64_t seed = 0; seed < 10; ++seed) expect_sound(*disk.reboot(seed), {0});
+  for (uint64_t seed : qanat::testing::reboot_seeds(0, 10)) expect_sound(*disk.reboot(seed), {0});
 }
 
 TEST_F(SqliteCrashTest, DamageIsFound) {

@@ -13,6 +13,7 @@
 #include "qanat/base/string.h"
 #include "qanat/object/local_object_store.h"
 #include "support/fault_file_system.h"
+#include "support/seeds.h"
 
 namespace qanat::object {
 namespace {
@@ -182,7 +183,7 @@ TEST(LocalObjectStoreTest, EveryCrashPoint) {
         finished = i;
       }
     }
-    for (uint64_t seed : {uint64_t{0}, uint64_t{1}, n + 2, n + 100}) {
+    for (uint64_t seed : qanat::testing::reboot_seeds(n)) {
       SCOPED_TRACE(str_cat("crash at ", n, ", seed ", seed));
       auto after = disk.reboot(seed);
       auto store = LocalObjectStore::open(*after, "/objects", {.reserve_bytes = 0});

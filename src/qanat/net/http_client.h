@@ -92,8 +92,9 @@ class HttpClient {
   // can be sent again.
   Result<std::unique_ptr<ClientResponse>> send(const ClientRequest& request);
 
+  struct Impl;  // for http_client.cc alone
+
  private:
-  struct Impl;
   std::shared_ptr<Impl> impl_;
 };
 

@@ -29,7 +29,7 @@ namespace qanat::net {
 using Milliseconds = std::chrono::milliseconds;
 
 struct ServerOptions {
-  int max_handler_threads = 32;             // handlers that run at the same time
+  int max_handler_threads = 16;             // handlers that run at the same time
   int max_queued_requests = 1024;           // requests waiting for a thread; beyond: 503
   int max_connections = 4096;               // beyond: accepting pauses
   size_t max_header_bytes = 65536;          // beyond: 431

@@ -16,12 +16,15 @@ std::string repo_key(std::string_view project, std::string_view repo);
 std::string branches_prefix(std::string_view project);  // of all repos
 std::string branches_prefix(std::string_view project, std::string_view repo);
 std::string branch_key(std::string_view project, std::string_view repo, std::string_view branch);
+std::string commits_prefix(std::string_view project);  // of all repos
 std::string commits_prefix(std::string_view project, std::string_view repo);
 std::string commit_key(std::string_view project, std::string_view repo, std::string_view id);
-// Commits of a repo by the time they were started: `log/<p>/<repo>/<started ms>/<id>` -> "".
+// Commits of a repo in the order in which they were started:
+// `log/<p>/<repo>/<started ms>/<depth>/<id>` -> "". The depth keeps a parent before its child when
+// both were started in one millisecond.
 std::string log_prefix(std::string_view project, std::string_view repo);
 std::string log_key(std::string_view project, std::string_view repo, int64_t started_ms,
-                    std::string_view id);
+                    int64_t depth, std::string_view id);
 std::string heads_prefix(std::string_view project, std::string_view repo);  // of all branches
 std::string heads_prefix(std::string_view project, std::string_view repo, std::string_view branch);
 std::string head_key(std::string_view project, std::string_view repo, std::string_view branch,
@@ -37,5 +40,7 @@ std::string session_key(std::string_view server);
 
 // The part of a key after its last '/'.
 std::string_view last_part(std::string_view key);
+// The n-th part from the end; 0 is the last.
+std::string_view part_from_end(std::string_view key, int n);
 
 }  // namespace qanat::version

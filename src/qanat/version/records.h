@@ -49,6 +49,7 @@ struct BranchRecord {
   std::string head;                    // the last finished commit; "" when there is none
   int64_t head_wave = 0;               // the wave that moved the head here
   std::string open;                    // the open commit started on it; "" when there is none
+  std::string pipeline;                // whose output it is: only that pipeline moves its head
   std::vector<BranchName> provenance;  // direct: what it is derived from
   int64_t created_ms = 0;
 };

@@ -86,7 +86,9 @@ struct BranchWritten {
   int64_t revision = 0;
 };
 
-// A wave about to start. Computed by a function that is called again whenever it lost a race.
+// A wave about to start: its record, the `head/` entries of `changed` and `wave-next` are written
+// beside `with`, which holds the rest (branch records among it). Computed by a function that is
+// called again whenever it lost a race.
 struct WaveDraft {
   WaveCause cause = WaveCause::kPipeline;
   std::string id;  // "": a fresh one
@@ -190,8 +192,8 @@ class Versions {
   // the first.
   Result<Written> finish_commit(const RepoName& repo, std::string_view ref,
                                 std::string_view description = {});
-  // Refs: a branch (its head: the last finished commit) or an id, then any number of `^`, `^n`,
-  // `~n` (ancestors) and `.n` (the n-th commit from the start). kNotFound also when the ancestry
+  // Refs as in api/address.h: a branch (its head: the last finished commit) or an id, then `^n` (so
+  // many commits back) or `.n` (the n-th commit from the start). kNotFound also when the ancestry
   // ends before, or the branch has no commit.
   Result<CommitInfo> resolve(const RepoName& repo, std::string_view ref) const;
   // The commit to which a write to `ref` goes: the open commit of a branch, else its head; none if
@@ -247,6 +249,8 @@ class Versions {
   // --- Looking back ---
   Result<Provenance> provenance(const RepoName& repo, std::string_view ref,
                                 int64_t limit = 1000) const;
+  // The commits whose parent it is, as far as a branch reaches them.
+  Result<std::vector<CommitInfo>> children(const RepoName& repo, const CommitInfo& commit) const;
   struct HistoryRequest {
     int64_t limit = 100;            // changes
     int64_t search_limit = 10'000;  // commits looked at

@@ -1,0 +1,189 @@
+// Looking back: provenance of commits, and the history of paths.
+#include <deque>
+#include <set>
+
+#include "qanat/base/bytes.h"
+#include "qanat/base/path.h"
+#include "qanat/version/versions_impl.h"
+
+namespace qanat::version {
+namespace {
+
+using CommitName = std::pair<std::string, std::string>;  // repo, id
+
+constexpr int64_t kWavesRead = 256;  // at a time
+
+// [first, last]: waves in which a commit was the head of a branch.
+struct Interval {
+  int64_t first;
+  int64_t last;
+};
+
+}  // namespace
+
+// Where the commit was a head: by the entries of its branch's history. (A head moved to it under
+// another branch is found through that branch.)
+static Result<std::vector<Interval>> head_intervals(const meta::Store& store,
+                                                    const std::string& heads_of_repo,
+                                                    std::string_view id, int64_t last_wave) {
+  QANAT_ASSIGN_OR_RETURN(auto entries, store.range(meta::KeyRange::prefix(heads_of_repo)));
+  std::vector<Interval> intervals;
+  for (size_t i = 0; i < entries.items.size(); ++i) {
+    const meta::KeyValue& item = entries.items[i];
+    QANAT_ASSIGN_OR_RETURN(auto entry, decode<HeadEntry>(item.key, item.value));
+    if (entry.commit != id) continue;
+    QANAT_ASSIGN_OR_RETURN(uint64_t first, from_hex16(last_part(item.key)));
+    int64_t last = last_wave;
+    if (i + 1 < entries.items.size() &&
+        part_from_end(entries.items[i + 1].key, 1) == part_from_end(item.key, 1)) {
+      QANAT_ASSIGN_OR_RETURN(uint64_t next, from_hex16(last_part(entries.items[i + 1].key)));
+      last = static_cast<int64_t>(next) - 1;
+    }
+    intervals.push_back({static_cast<int64_t>(first), last});
+  }
+  return intervals;
+}
+
+Result<Provenance> Versions::provenance(const RepoName& repo, std::string_view ref,
+                                        int64_t limit) const {
+  QANAT_ASSIGN_OR_RETURN(CommitInfo start, resolve(repo, ref));
+  Provenance result;
+  // Upstream: the inputs that the records name, breadth first.
+  std::set<CommitName> seen{{start.repo, start.id}};
+  std::deque<CommitInfo> waiting{start};
+  while (!waiting.empty() && !result.more) {
+    CommitInfo at = std::move(waiting.front());
+    waiting.pop_front();
+    for (const CommitInput& input : at.record.inputs) {
+      if (input.commit.empty() || !seen.insert({input.repo, input.commit}).second) continue;
+      QANAT_ASSIGN_OR_RETURN(auto found,
+                             impl_->find_commit({repo.project, input.repo}, input.commit));
+      if (!found) continue;  // its repo was deleted by force
+      if (static_cast<int64_t>(result.upstream.size()) == limit) {
+        result.more = true;
+        break;
+      }
+      waiting.push_back(*found);
+      result.upstream.push_back(*std::move(found));
+    }
+  }
+  // Downstream: output commits of the waves in which this commit, or one already found, was a head.
+  // Going through the waves in order, whatever a commit was made from is found before it.
+  QANAT_ASSIGN_OR_RETURN(int64_t last, last_wave(repo.project));
+  std::set<CommitName> sources{{start.repo, start.id}};
+  std::map<int64_t, int64_t> to_read;  // first -> last wave
+  auto add_waves = [&](const CommitInfo& commit) -> Status {
+    QANAT_ASSIGN_OR_RETURN(
+        auto intervals,
+        head_intervals(impl_->store, heads_prefix(repo.project, commit.repo), commit.id, last));
+    for (const Interval& interval : intervals) {
+      int64_t& end = to_read[interval.first];
+      end = std::max(end, interval.last);
+    }
+    return ok_status();
+  };
+  QANAT_RETURN_IF_ERROR(add_waves(start));
+  int64_t done = 0;  // waves up to it were read
+  while (!to_read.empty() && !result.more) {
+    const auto [first, end] = *to_read.begin();
+    const int64_t from = std::max(first, done + 1);
+    if (from > end) {
+      to_read.erase(to_read.begin());
+      continue;
+    }
+    QANAT_ASSIGN_OR_RETURN(
+        auto waves, waves_after(repo.project, from - 1, std::min(kWavesRead, end - from + 1)));
+    if (waves.empty()) break;
+    for (const WaveInfo& wave : waves) {
+      if (wave.number > end) break;
+      done = wave.number;
+      bool widened = false;
+      for (const std::string& member : wave.record.members) {
+        QANAT_ASSIGN_OR_RETURN(auto found,
+                               impl_->find_commit({repo.project, member}, wave.record.id));
+        if (!found || sources.contains({member, wave.record.id})) continue;
+        const auto& inputs = found->record.inputs;
+        if (std::none_of(inputs.begin(), inputs.end(), [&](const CommitInput& input) {
+              return sources.contains({input.repo, input.commit});
+            })) {
+          continue;
+        }
+        if (static_cast<int64_t>(result.downstream.size()) == limit) {
+          result.more = true;
+          break;
+        }
+        sources.insert({member, wave.record.id});
+        QANAT_RETURN_IF_ERROR(add_waves(*found));
+        result.downstream.push_back(*std::move(found));
+        widened = true;
+      }
+      if (widened || result.more) break;
+    }
+  }
+  return result;
+}
+
+Result<std::vector<CommitInfo>> Versions::children(const RepoName& repo,
+                                                   const CommitInfo& commit) const {
+  QANAT_ASSIGN_OR_RETURN(
+      auto branches,
+      impl_->store.range(meta::KeyRange::prefix(branches_prefix(repo.project, repo.repo))));
+  std::vector<CommitInfo> children;
+  std::set<std::string> seen;
+  for (const meta::KeyValue& item : branches.items) {
+    QANAT_ASSIGN_OR_RETURN(auto record, decode<BranchRecord>(item.key, item.value));
+    for (const std::string& id : {record.head, record.open}) {
+      if (id.empty()) continue;
+      QANAT_ASSIGN_OR_RETURN(auto tip, impl_->commit(repo, id));
+      if (tip.record.depth <= commit.record.depth) continue;
+      QANAT_ASSIGN_OR_RETURN(auto child,
+                             impl_->ancestor_at(repo, std::move(tip), commit.record.depth + 1));
+      if (child.record.parent != commit.id || !seen.insert(child.id).second) continue;
+      children.push_back(std::move(child));
+    }
+  }
+  return children;
+}
+
+Result<PathHistory> Versions::history(const RepoName& repo, std::string_view ref,
+                                      std::string_view path, const HistoryRequest& request) const {
+  QANAT_ASSIGN_OR_RETURN(std::string at_path, parse_path(path));
+  QANAT_ASSIGN_OR_RETURN(content::BlobReader * reader, impl_->readers(repo.project));
+  QANAT_ASSIGN_OR_RETURN(CommitInfo at, resolve(repo, ref));
+  auto entry_of = [&](const content::TreeRoot& root) -> Result<std::optional<content::TreeEntry>> {
+    // The root directory always exists; an empty one counts as nothing there.
+    if (at_path.empty() && root.empty()) return std::optional<content::TreeEntry>();
+    return content::Tree(*reader, root).find(at_path);
+  };
+  PathHistory history;
+  QANAT_ASSIGN_OR_RETURN(auto entry, entry_of(at.record.root));
+  for (;;) {
+    ++history.searched;
+    std::optional<CommitInfo> parent;
+    if (!at.record.parent.empty()) {
+      QANAT_ASSIGN_OR_RETURN(parent, impl_->commit(repo, at.record.parent));
+    }
+    std::optional<content::TreeEntry> before;
+    if (parent && parent->record.root == at.record.root) {
+      before = entry;
+    } else if (parent) {
+      QANAT_ASSIGN_OR_RETURN(before, entry_of(parent->record.root));
+    }
+    if (before != entry) {
+      auto kind = !before ? PathChange::Kind::kAdded
+                  : entry ? PathChange::Kind::kChanged
+                          : PathChange::Kind::kDeleted;
+      history.changes.push_back({std::move(at), kind, entry});
+    }
+    if (!parent) return history;
+    if (static_cast<int64_t>(history.changes.size()) >= request.limit ||
+        history.searched >= request.search_limit) {
+      history.next = parent->id;
+      return history;
+    }
+    at = *std::move(parent);
+    entry = std::move(before);
+  }
+}
+
+}  // namespace qanat::version

@@ -328,6 +328,34 @@ class Reconcile(StageTest):
         )
 
 
+class CheckMask(StageTest):
+    def setUp(self):
+        super().setUp()
+        self.put("sources/orders/2014-11.csv", ORDERS, ORDER)
+        header = "customer_id,customer_name,synthetic_street,synthetic_card"
+        self.put("sources/customers/customers.csv", header, "C1,Zoe Ray,9 Elm Road,4999 1 2 3")
+
+    def search(self, text, ok):
+        self.put("searched/deep/file", text)
+        program = [sys.executable, str(SHOP / "check-mask")]
+        said = self.run_stage(
+            *program, str(self.pfs / "sources"), str(self.pfs / "searched"), ok=ok
+        )
+        self.assertIn("6 raw values looked for in 1 files", said)
+        return said
+
+    def test_a_file_without_raw_values(self):
+        self.search("*** Ann lives in Belleville, New Jersey 07109; 12 Oak Tree Lane; 4111", ok=True)
+
+    def test_each_kind_of_raw_value_is_found_wherever_it_stands_and_not_printed(self):
+        values = ("Ann Bo", "Zoe Ray", "12 Oak Lane", "9 Elm Road", "4111 2222 3333 4444")
+        forms = ("{}", "x\t{}\ty", '{{"a": "{}"}}', "name={}, other", "({})")
+        said = self.search("\n".join(f.format(v) for v in values for f in forms), ok=False)
+        self.assertIn(f"{len(values) * len(forms)} found", said)
+        for value in values:
+            self.assertNotIn(value, said)
+
+
 class WhoBuys(StageTest):
     def test_groups_of_customers(self):
         names = ["customer_id", "vip", "age_range", "segment", "product_name", "quantity", "sales"]

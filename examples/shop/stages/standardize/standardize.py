@@ -22,9 +22,9 @@ COLOURS = {
     "pink": "pink", "purple": "purple", "assorted": "assorted", "asst.": "assorted",
 }  # fmt: skip
 WORD = re.compile(r"[a-z]+\.?")
-# 8 1/2" x 11", 13-3/4", 6", 36"
-INCHES = r"(\d+(?:\.\d+)?)(?:[ -](\d+)/(\d+))?[\"”]"
-SIZE = re.compile(INCHES + r"(?: *[xX] *" + INCHES + ")?")
+# Inches as product names give them: 8 1/2" x 11", 13-3/4", 12 x 8 1/2", 36"
+NUMBER = r"(\d+(?:\.\d+)?)(?:[ -](\d+)/(\d+))?"
+SIZE = re.compile(rf'{NUMBER} ?["”]? ?[xX] ?{NUMBER} ?["”]|{NUMBER} ?["”]')
 
 
 class BadFile(Exception):
@@ -86,7 +86,7 @@ def size_of(name):
     if not found:
         return "unknown"
     parts = found.groups()
-    sides = [parts[0:3]] + ([parts[3:6]] if parts[3] else [])
+    sides = [side for side in (parts[0:3], parts[3:6], parts[6:9]) if side[0]]
     inches = [float(n) + (int(a) / int(b) if a and int(b) else 0) for n, a, b in sides]
     return "x".join(f"{side * 2.54:.1f}" for side in inches)
 

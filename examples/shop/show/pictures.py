@@ -42,16 +42,16 @@ def draw_pipelines(inputs, notes):
         for repo in repos:
             x1, y1 = place[repo][0] + WIDTH, place[repo][1] + HEIGHT / 2
             bend = (x1 + x2) / 2
-            parts.append(
-                f'<path d="M{x1} {y1} C{bend} {y1} {bend} {y2} {x2} {y2}" fill="none" stroke="#9ab"/>'
-            )
+            curve = f"M{x1} {y1} C{bend} {y1} {bend} {y2} {x2} {y2}"
+            parts.append(f'<path d="{curve}" fill="none" stroke="#9ab"/>')
     for name, (x, y) in place.items():
         fill = "#e3f0fb" if inputs.get(name) else "#fdf0dc"
-        middle = x + WIDTH / 2
-        parts.append(
-            f'<rect x="{x}" y="{y}" width="{WIDTH}" height="{HEIGHT}" rx="6" fill="{fill}" stroke="#567"/>'
-            f'<text x="{middle}" y="{y + 19}" text-anchor="middle" font-weight="bold">{html.escape(name)}</text>'
-            f'<text x="{middle}" y="{y + 35}" text-anchor="middle" font-size="11" fill="#456">'
-            f"{html.escape(notes.get(name, ''))}</text>"
-        )
+        box = f'x="{x}" y="{y}" width="{WIDTH}" height="{HEIGHT}" rx="6"'
+        middle = f'x="{x + WIDTH / 2}" text-anchor="middle"'
+        note = html.escape(notes.get(name, ""))
+        parts += [
+            f'<rect {box} fill="{fill}" stroke="#567"/>',
+            f'<text {middle} y="{y + 19}" font-weight="bold">{html.escape(name)}</text>',
+            f'<text {middle} y="{y + 35}" font-size="11" fill="#456">{note}</text>',
+        ]
     return "\n".join(parts) + "\n</svg>\n"

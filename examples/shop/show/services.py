@@ -1,4 +1,4 @@
-"""The processes beside the command line: Qanat's server, a container engine, a database, a listener.
+"""The processes beside the command line: server, container engine, database, listener.
 
 Each is started by this demo, on loopback, in a folder of its own, and ended by its process id.
 """
@@ -70,8 +70,8 @@ class Server:
 
 
 class Engine:
-    """The container engine: the one that DOCKER_HOST names or that runs already; else one of its own,
-    whose folder is kept, so that the images are there the next time."""
+    """The container engine: the one that DOCKER_HOST names, or that runs already; else one of its
+    own, whose folder is kept, so that the images are there the next time."""
 
     def __init__(self, folder):
         self.folder = folder
@@ -79,16 +79,17 @@ class Engine:
 
     @staticmethod
     def answers():
-        done = subprocess.run(["docker", "version"], capture_output=True)
-        return done.returncode == 0
+        return subprocess.run(["docker", "version"], capture_output=True).returncode == 0
 
     def start(self):
         if self.answers():
             return
         if "DOCKER_HOST" in os.environ:
             raise RuntimeError(f"no container engine answers at {os.environ['DOCKER_HOST']}")
-        os.makedirs(self.folder, exist_ok=True)
         os.environ["DOCKER_HOST"] = f"unix://{self.folder}/sock"
+        if self.answers():
+            return
+        os.makedirs(self.folder, exist_ok=True)
         command = (
             f"dockerd --data-root {self.folder}/root --exec-root {self.folder}/exec"
             f" --pidfile {self.folder}/pid -H {os.environ['DOCKER_HOST']}"
@@ -100,9 +101,22 @@ class Engine:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                start_new_session=True,
+                start_new_session=True,  # Ctrl-C ends it here, in order, and not by itself
             )
-        wait_until(self.answers, "dockerd", process=self.process)
+        wait_until(self.answers, f"dockerd (see {self.folder}/log)", process=self.process)
+
+    def remove_workers(self, data):
+        """Workers outlive their server, for its next start. The demo's server has none."""
+
+        def docker(*command):
+            return subprocess.run(["docker", *command], capture_output=True, text=True).stdout
+
+        ours = "{{.Id}}{{range .Mounts}} {{.Source}}{{end}}"
+        found = docker("ps", "-aq", "--filter", "label=qanat.installation").split()
+        lines = docker("inspect", "-f", ours, *found).splitlines() if found else []
+        workers = [line.split()[0] for line in lines if f" {data}/" in line]
+        if workers:
+            docker("rm", "-f", *workers)
 
     def stop(self):
         stop(self.process)

@@ -345,7 +345,7 @@ class CheckMask(StageTest):
         return said
 
     def test_a_file_without_raw_values(self):
-        self.search("*** Ann lives in Belleville, New Jersey 07109; 12 Oak Tree Lane; 4111", ok=True)
+        self.search("*** Ann lives in Belleville, New Jersey 07109; 12 Oak Tree Lane", ok=True)
 
     def test_each_kind_of_raw_value_is_found_wherever_it_stands_and_not_printed(self):
         values = ("Ann Bo", "Zoe Ray", "12 Oak Lane", "9 Elm Road", "4111 2222 3333 4444")

@@ -70,7 +70,7 @@ TEST(File, RoundTripOfManySizes) {
 TEST(File, AppendsGiveTheSameFile) {
   MemoryBlobs blobs;
   std::mt19937_64 random(11);
-  for (int round = 0; round < 8; ++round) {
+  for (int round = 0; round < 4; ++round) {
     std::string all;
     FileRef file;
     for (int i = 0; i < 12; ++i) {
@@ -88,8 +88,8 @@ TEST(File, AppendsGiveTheSameFile) {
 
 TEST(File, ConcatenationCostsAFewChunks) {
   MemoryBlobs blobs;
-  const std::string a = random_bytes(1, 40u << 20);
-  const std::string b = random_bytes(2, 50u << 20);
+  const std::string a = random_bytes(1, 20u << 20);
+  const std::string b = random_bytes(2, 24u << 20);
   const FileRef file_a = must(write_file(blobs, a));
   const FileRef file_b = must(write_file(blobs, b));
   blobs.reset_counts();
@@ -118,7 +118,7 @@ TEST(File, ConcatenationCostsAFewChunks) {
 
 TEST(File, RangesReadOnlyWhatTheyTouch) {
   MemoryBlobs blobs;
-  const std::string bytes = random_bytes(5, 60u << 20);
+  const std::string bytes = random_bytes(5, 24u << 20);
   const FileRef file = must(write_file(blobs, bytes));
   std::mt19937_64 random(6);
   FileReader reader(blobs, file);

@@ -152,7 +152,7 @@ TEST_P(ProllyHistory, EqualsTheModelAndABulkLoad) {
   MemoryBlobs blobs;
   Model model;
   MapRoot root;
-  for (int round = 0; round < 25; ++round) {
+  for (int round = 0; round < 16; ++round) {
     Edits edits;
     const uint64_t count = round % 3 == 0 ? below(keys) : 1 + below(5);
     const uint64_t erase_of_ten = round % 5 == 4 ? 9 : 3;
@@ -193,7 +193,7 @@ TEST_P(ProllyHistory, EqualsTheModelAndABulkLoad) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Seeds, ProllyHistory, testing::Range(0, 15));
+INSTANTIATE_TEST_SUITE_P(Seeds, ProllyHistory, testing::Range(0, 10));
 
 TEST(Prolly, CursorMovesBothWaysAndByRank) {
   MemoryBlobs blobs;

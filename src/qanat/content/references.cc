@@ -14,9 +14,8 @@ Status visit_directory_entry(std::string_view value,
   if (!entry.is_directory) {
     return entry.file.empty() ? ok_status() : visit(entry.file.blob());
   }
-  if (entry.directory.inlined.empty()) return visit({BlobKind::kNode, entry.directory.hash});
   // Inlining nests within 256 bytes, so this recursion ends soon.
-  return visit_references(std::make_shared<const std::string>(entry.directory.inlined), visit, {});
+  return visit_root(entry.directory, visit, {});
 }
 
 }  // namespace
@@ -55,6 +54,13 @@ Status visit_references(const Blob& node, const std::function<Status(const BlobR
     }
   }
   return ok_status();
+}
+
+Status visit_root(const MapRoot& root, const std::function<Status(const BlobRef&)>& visit,
+                  const std::function<Status(std::string_view value)>& visit_value) {
+  if (root.empty()) return ok_status();
+  if (root.inlined.empty()) return visit({BlobKind::kNode, root.hash});
+  return visit_references(std::make_shared<const std::string>(root.inlined), visit, visit_value);
 }
 
 }  // namespace qanat::content

@@ -6,6 +6,7 @@
 
 #include "qanat/base/status.h"
 #include "qanat/content/blob_io.h"
+#include "qanat/content/map_root.h"
 
 namespace qanat::content {
 
@@ -15,5 +16,9 @@ namespace qanat::content {
 // null) gets each. A journal node (type 7) is not for this function.
 Status visit_references(const Blob& node, const std::function<Status(const BlobRef&)>& visit,
                         const std::function<Status(std::string_view value)>& visit_value);
+
+// The same from a map's root: its node, or what an inlined root refers to.
+Status visit_root(const MapRoot& root, const std::function<Status(const BlobRef&)>& visit,
+                  const std::function<Status(std::string_view value)>& visit_value);
 
 }  // namespace qanat::content

@@ -3,6 +3,7 @@
 #include "qanat/base/bytes.h"
 #include "qanat/base/path.h"
 #include "qanat/base/string.h"
+#include "qanat/chunk/chunker.h"
 #include "qanat/content/node.h"
 #include "qanat/content/prolly.h"
 #include "qanat/content/tree_order.h"
@@ -21,7 +22,7 @@ namespace {
 constexpr uint8_t kStoredDirectory = 3;
 constexpr uint8_t kInlinedDirectory = 4;
 
-// The same checks as TreeEntry::decode, without building anything: it runs for every entry read.
+// The checks of TreeEntry::decode, without building anything: it runs for every entry read.
 bool directory_totals(std::string_view name, std::string_view value, Totals* totals) {
   if (name.empty() || value.empty()) return false;
   const auto what = static_cast<uint8_t>(value[0]);
@@ -42,6 +43,9 @@ bool directory_totals(std::string_view name, std::string_view value, Totals* tot
   const auto left = static_cast<size_t>(end - at);
   if (what == kInlinedDirectory) return left > 0 && left <= kMaxInlinedRoot;
   if (what != kStoredDirectory && totals->bytes == 0) return false;
+  if (what == static_cast<uint8_t>(BlobKind::kChunk) && totals->bytes > chunk::kMaxChunk) {
+    return false;
+  }
   return left == Hash::kSize;
 }
 
@@ -94,6 +98,7 @@ Result<TreeEntry> TreeEntry::decode(std::string_view bytes) {
     return entry;
   }
   QANAT_ASSIGN_OR_RETURN(entry.directory.hash, Hash::from_bytes(in.rest()));
+  if (entry.directory.hash.is_zero()) return data_loss("a directory without a node");
   return entry;
 }
 

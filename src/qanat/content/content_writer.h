@@ -7,8 +7,8 @@
 //   ... the caller's own compares and puts (the root) ...
 //   auto result = meta.commit(txn);
 //   if (result->succeeded) writer->committed(result->revision);
-//   else if the caller's own compares failed: change trees again through the same writer, flush,
-//   retry else writer->recheck(), then retry
+//   else if the head moved: change trees again through the same writer, flush, retry
+//   else writer->recheck(), then retry
 //
 // Blobs that the index has are not written again, unless they lie in a condemned pack. The others
 // go into packs that are streamed to the object store and closed at 16 MiB. A small writer makes
@@ -17,9 +17,10 @@
 // nothing refers to yet is harmless, and garbage collection leaves it alone while the session
 // lives.
 //
-// Memory: one open pack's nodes (at most 8 MiB) and small chunks, and the entries of the packs
-// waiting. Destroyed without committed(), it removes the objects that are not registered.
-// Thread-compatible: one thread at a time. One per put, plan or fold.
+// Memory: one open pack's nodes (at most 8 MiB) and a write buffer, and the entries of the packs
+// waiting. Destroyed without committed(), it removes the objects that are not registered; also when
+// the transaction's outcome is unknown (kUnavailable): then what happened, or still happens, keeps
+// its objects. Thread-compatible: one thread at a time. One per put, plan or fold.
 #pragma once
 
 #include <cstdint>
@@ -39,7 +40,7 @@ class ContentWriter : public BlobWriter {
   static constexpr size_t kMaxOperations = kMaxWaitingPacks;
   static constexpr size_t kMaxCompares = 3;
 
-  // Counters qanat_nodes_written_total, qanat_chunks_written_total, "content.blobs_deduplicated".
+  // Counters qanat_nodes_written_total, qanat_chunks_written_total, qanat_blobs_deduplicated_total.
   Result<BlobRef> add(BlobKind kind, std::string_view plain,
                       const Hash* known = nullptr) override = 0;
 

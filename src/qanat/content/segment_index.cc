@@ -399,9 +399,13 @@ Result<std::unique_ptr<SegmentScanner>> SegmentIndexImpl::scan(std::string_view 
 }
 
 Result<SegmentRegistration> SegmentIndexImpl::write_segment(Entries entries) {
-  // The last of equal keys wins.
-  std::stable_sort(entries.begin(), entries.end(),
-                   [](const auto& a, const auto& b) { return a.first < b.first; });
+  // By key, then as given: the last of equal keys wins.
+  std::vector<size_t> order(entries.size());
+  std::iota(order.begin(), order.end(), 0);
+  std::sort(order.begin(), order.end(), [&](size_t a, size_t b) {
+    int keys = entries[a].first.compare(entries[b].first);
+    return keys != 0 ? keys < 0 : a < b;
+  });
   SegmentRegistration segment;
   segment.id = random_id();
   segment.location.object_key = keys_.object_prefix + segment.id;
@@ -410,9 +414,9 @@ Result<SegmentRegistration> SegmentIndexImpl::write_segment(Entries entries) {
     return ok_status();
   });
   std::string stored;
-  for (size_t i = 0; i < entries.size(); ++i) {
-    if (i + 1 < entries.size() && entries[i + 1].first == entries[i].first) continue;
-    const auto& [key, value] = entries[i];
+  for (size_t i = 0; i < order.size(); ++i) {
+    const auto& [key, value] = entries[order[i]];
+    if (i + 1 < order.size() && entries[order[i + 1]].first == key) continue;
     stored.assign(1, value ? kValueTag : kTombstoneTag);
     if (value) stored.append(*value);
     QANAT_RETURN_IF_ERROR(writer.add(key, stored));

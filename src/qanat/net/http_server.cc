@@ -203,7 +203,7 @@ class Loop : public ServerLoop, public std::enable_shared_from_this<Loop> {
       run_tasks();
       expire_deadlines();
     }
-    while (!connections_.empty()) drop(connections_.begin()->second);
+    while (!connections_.empty()) drop(ConnectionPointer(connections_.begin()->second));
     {
       MutexLock lock(mutex_);
       ended_ = true;
@@ -236,7 +236,8 @@ class Loop : public ServerLoop, public std::enable_shared_from_this<Loop> {
       return;
     }
     if (auto found = connections_.find(id); found != connections_.end()) {
-      on_ready(found->second, events);
+      const ConnectionPointer connection = found->second;  // the map may lose it meanwhile
+      on_ready(connection, events);
       return;
     }
     std::shared_ptr<Listener> listener;
@@ -285,7 +286,9 @@ class Loop : public ServerLoop, public std::enable_shared_from_this<Loop> {
       uint64_t id = deadlines_.begin()->second;
       deadlines_.erase(deadlines_.begin());
       auto found = connections_.find(id);
-      if (found != connections_.end()) on_deadline(found->second);
+      if (found == connections_.end()) continue;
+      const ConnectionPointer connection = found->second;  // the map may lose it meanwhile
+      on_deadline(connection);
     }
   }
 
@@ -407,7 +410,7 @@ class Loop : public ServerLoop, public std::enable_shared_from_this<Loop> {
     }
   }
 
-  void drop(const ConnectionPointer& connection) {
+  void drop(ConnectionPointer connection) {  // by value: the caller's may be the map's own
     if (connections_.erase(connection->id) == 0) return;
     set_interest(*connection, 0);
     clear_deadline(*connection);

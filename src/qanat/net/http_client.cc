@@ -87,8 +87,8 @@ struct HttpClient::Impl {
 
   void give_back(std::unique_ptr<Connection> connection) {
     connection->idle_since = SteadyClock::now();
-    connection->input.clear();
-    connection->input.shrink_to_fit();
+    connection->input = {};
+    connection->position = 0;
     std::unique_ptr<Connection> dropped;  // closed outside of the lock
     MutexLock lock(mutex);
     if (options.max_idle_connections == 0) return;

@@ -39,10 +39,10 @@ std::string encode_base64(std::string_view bytes, std::string_view alphabet) {
 }
 
 Result<std::string> decode_base64(std::string_view text, std::string_view alphabet) {
-  std::array<int8_t, 256> values;
+  std::array<int, 256> values;
   values.fill(-1);
   for (size_t i = 0; i < alphabet.size(); ++i) {
-    values[static_cast<uint8_t>(alphabet[i])] = static_cast<int8_t>(i);
+    values[static_cast<uint8_t>(alphabet[i])] = static_cast<int>(i);
   }
   if (text.size() % 4 == 1) return invalid_argument("base64 text is cut off");
   std::string bytes;

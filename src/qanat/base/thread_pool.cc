@@ -7,7 +7,7 @@
 namespace qanat {
 
 ThreadPool::ThreadPool(std::string name, size_t threads, size_t queue_limit)
-    : name_(name.substr(0, 15)), queue_limit_(std::max<size_t>(queue_limit, 1)) {
+    : name_(std::move(name)), queue_limit_(std::max<size_t>(queue_limit, 1)) {
   threads = std::max<size_t>(threads, 1);
   threads_.reserve(threads);
   for (size_t i = 0; i < threads; ++i) {
@@ -45,7 +45,7 @@ void ThreadPool::wait_idle() {
 }
 
 void ThreadPool::run() {
-  pthread_setname_np(pthread_self(), name_.c_str());
+  pthread_setname_np(pthread_self(), name_.substr(0, 15).c_str());
   MutexLock lock(mutex_);
   while (true) {
     while (queue_.empty() && !stopping_) work_.wait(mutex_);

@@ -16,6 +16,8 @@ packages=$(awk -v groups=" $* " '!/^#/ && NF == 2 && (groups ~ / all / || index(
 
 missing=()
 for package in $packages; do
+  # A Node.js from elsewhere brings its own npm, and conflicts with Debian's package of it.
+  [[ $package == npm ]] && command -v npm >/dev/null && continue
   [[ $(dpkg-query -W -f='${db:Status-Status}' "$package" 2>/dev/null) == installed ]] || missing+=("$package")
 done
 ((${#missing[@]})) || exit 0

@@ -30,7 +30,8 @@ class EditBuffer {
   Status add(const TreeEdit& edit);
   uint64_t size() const { return count_; }
 
-  // The tree after all edits. Once only. Errors as TreeEditor's; nothing is applied then.
+  // The tree after all edits. May be called again, with another root (the head moved); no add after
+  // the first. Errors as TreeEditor's; nothing is applied then.
   Result<TreeRoot> apply(BlobWriter& writer, const TreeRoot& root);
 
  private:

@@ -256,6 +256,7 @@ class ExternalSorter::Impl {
   }
 
   Status finish() {
+    at_ = 0;
     if (runs_.empty()) {
       arena_.sort();
       return ok_status();

@@ -34,7 +34,7 @@ class ExternalSorter {
   ExternalSorter& operator=(const ExternalSorter&) = delete;
 
   Status add(std::string_view key, std::string_view value);
-  // No add after this. Moves to the first record.
+  // No add after this. Moves to the first record, also when called again.
   Status finish();
 
   bool valid() const;

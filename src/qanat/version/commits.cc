@@ -245,7 +245,14 @@ Result<Written> Versions::apply(const RepoName& repo, std::string_view ref,
                                 content::ContentWriter& writer, const Edit& edit,
                                 std::string_view description) {
   QANAT_ASSIGN_OR_RETURN(api::Ref target, parse_writable(ref));
-  std::lock_guard lock(impl_->branch_locks.of(branch_key(repo.project, repo.repo, target.name)));
+  // All writes of a branch take its lock, also those that name its open commit.
+  std::string locked = target.name;
+  if (target.is_commit) {
+    QANAT_RETURN_IF_ERROR(impl_->repo(repo).status());
+    QANAT_ASSIGN_OR_RETURN(auto commit, impl_->commit(repo, target.name));
+    if (!commit.record.branch.empty()) locked = commit.record.branch;
+  }
+  std::lock_guard lock(impl_->branch_locks.of(branch_key(repo.project, repo.repo, locked)));
   bool retrying = false;
   for (int attempt = 0; attempt < kAttempts; ++attempt) {
     QANAT_ASSIGN_OR_RETURN(auto loaded_repo, impl_->repo_for_writing(repo));

@@ -57,7 +57,8 @@ Status EditBuffer::add(const TreeEdit& edit) {
 }
 
 Result<TreeRoot> EditBuffer::apply(BlobWriter& writer, const TreeRoot& root) {
-  QANAT_RETURN_IF_ERROR(sorter_.finish());
+  QANAT_RETURN_IF_ERROR(sorted_ ? sorter_.rewind() : sorter_.finish());
+  sorted_ = true;
   TreeEditor editor(writer, root);
   std::vector<Scope> scopes;  // directories on the way to the present path that have edits
   for (; sorter_.valid();) {

@@ -37,6 +37,7 @@ class EditBuffer {
  private:
   ExternalSorter sorter_;
   uint64_t count_ = 0;
+  bool sorted_ = false;
 };
 
 }  // namespace qanat::content

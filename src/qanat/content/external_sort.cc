@@ -264,6 +264,12 @@ class ExternalSorter::Impl {
     if (!arena_.empty()) QANAT_RETURN_IF_ERROR(spill());
     const size_t fan_in = std::clamp<size_t>(budget_ / kBlock, 2, kMaxFanIn);
     while (runs_.size() > fan_in) QANAT_RETURN_IF_ERROR(merge_pass(fan_in));
+    return rewind();
+  }
+
+  Status rewind() {
+    at_ = 0;
+    if (runs_.empty()) return ok_status();
     merge_.emplace();
     return open_merge(*merge_, 0, runs_.size());
   }
@@ -361,6 +367,7 @@ Status ExternalSorter::add(std::string_view key, std::string_view value) {
   return impl_->add(key, value);
 }
 Status ExternalSorter::finish() { return impl_->finish(); }
+Status ExternalSorter::rewind() { return impl_->rewind(); }
 bool ExternalSorter::valid() const { return impl_->valid(); }
 std::string_view ExternalSorter::key() const { return impl_->record().key; }
 std::string_view ExternalSorter::value() const { return impl_->record().value; }

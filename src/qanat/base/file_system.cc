@@ -283,6 +283,13 @@ Result<std::string> FileSystem::read_file(const std::string& path, uint64_t limi
   std::string bytes(static_cast<size_t>(size), '\0');
   QANAT_ASSIGN_OR_RETURN(const size_t count, file->pread(0, bytes.data(), bytes.size()));
   bytes.resize(count);
+  // Files of the kernel (/proc, cgroups) say that they are empty, and are not.
+  while (size == 0 && bytes.size() < limit) {
+    char piece[4096];
+    QANAT_ASSIGN_OR_RETURN(const size_t more, file->pread(bytes.size(), piece, sizeof piece));
+    if (more == 0) break;
+    bytes.append(piece, more);
+  }
   return bytes;
 }
 

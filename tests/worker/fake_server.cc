@@ -250,7 +250,8 @@ void FakeServer::inputs(net::Request& request, net::Response& response) {
       if (!writer.put(path, bytes).ok()) return;
     }
   }
-  if (writer.finish().ok()) EXPECT_TRUE(response.finish().ok());
+  if (!writer.finish().ok()) return;
+  EXPECT_TRUE(response.finish().ok());
 }
 
 void FakeServer::results(net::Request& request, net::Response& response) {

@@ -121,7 +121,12 @@ void Fetcher::fetch(const api::LeaseAnswer& lease) {
     if (group.front().in_memory) {
       Retry retry(clock_);
       Status status = fetch_group(lease.job, group);
-      while (!status.ok() && !stopped_.load() && retry.again(status)) {
+      auto wanted = [&] {
+        return std::any_of(group.begin(), group.end(), [&](const FetchedDatum& datum) {
+          return !in_hand_.cancelled(lease.job, datum.datum.id);
+        });
+      };
+      while (!status.ok() && !stopped_.load() && wanted() && retry.again(status)) {
         status = fetch_group(lease.job, group);
       }
       if (!status.ok()) {
@@ -223,9 +228,11 @@ Status Fetcher::stream_inputs(const FetchedDatum& datum, PfsFolder& pfs, api::Da
   Retry retry(clock_);
   while (true) {
     Status status = client_.inputs(datum.job, {datum.datum.id}, receive);
-    const bool disk_full = status.code() == Code::kResourceExhausted;
-    if (status.ok() || disk_full || stopped_.load() ||
-        in_hand_.cancelled(datum.job, datum.datum.id) || !retry.again(status)) {
+    // This disk is full, or broken: not the server's trouble.
+    const bool local =
+        status.code() == Code::kResourceExhausted || status.code() == Code::kInternal;
+    if (status.ok() || local || stopped_.load() || in_hand_.cancelled(datum.job, datum.datum.id) ||
+        !retry.again(status)) {
       report.download_ms += clock_.monotonic_ms() - start_ms;
       return status;
     }

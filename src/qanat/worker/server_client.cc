@@ -24,8 +24,22 @@ bool Retry::is_transient(const Status& status) {
          status.code() == Code::kResourceExhausted;
 }
 
+std::int64_t Retry::patience_ms(const Status& status) {
+  if (is_transient(status)) return 3'600'000;
+  switch (status.code()) {
+    case Code::kNotFound:
+    case Code::kInternal:
+      return 60'000;
+    case Code::kUnauthenticated:
+    case Code::kPermissionDenied:
+      return 3000;
+    default:
+      return 0;
+  }
+}
+
 bool Retry::again(const Status& status) {
-  if (!is_transient(status) || clock_.monotonic_ms() - start_ms_ > kGiveUpMs) return false;
+  if (clock_.monotonic_ms() - start_ms_ >= patience_ms(status)) return false;
   clock_.sleep_for_ms(delay_ms_);
   delay_ms_ = std::min<int64_t>(2 * delay_ms_, 2000);
   return true;

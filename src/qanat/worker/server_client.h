@@ -55,18 +55,23 @@ class ServerClient {
   net::HttpClient client_;
 };
 
-// Calls again while the server is away (restarting, most likely): after 20 ms, 40 ms ... 2 s, for
-// an hour in a row. Gives up at once on other errors.
+// Calls again, after 20 ms, 40 ms ... 2 s, for as long as an answer of that kind may still change:
+// an hour while the server is away or full (it restarts, most likely); a minute when it says that
+// it does not know the job (it has not got so far yet after a restart; when it has, it cancels the
+// datum) or has a defect; a few seconds when it does not know this worker. Gives up at once on
+// other errors.
 class Retry {
  public:
   explicit Retry(Clock& clock) : clock_(clock), start_ms_(clock.monotonic_ms()) {}
   // Sleeps and returns true if `status` is worth another attempt.
   bool again(const Status& status);
 
+  // The server is away, or full.
   static bool is_transient(const Status& status);
+  // How long to go on after an error of that kind.
+  static std::int64_t patience_ms(const Status& status);
 
  private:
-  static constexpr std::int64_t kGiveUpMs = 3'600'000;
   Clock& clock_;
   std::int64_t start_ms_;
   std::int64_t delay_ms_ = 20;

@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 
 #include "qanat/base/log.h"
@@ -13,7 +14,7 @@ namespace {
 
 constexpr uint64_t kSendBytes = 4 << 20;
 constexpr int64_t kSendAfterMs = 100;
-constexpr uint64_t kMaxWaitingBytes = 16 << 20;
+constexpr uint64_t kMaxWaitingBytes = 8 << 20;
 constexpr uint64_t kResultCost = 512;  // its report
 constexpr size_t kBuffer = 256 * 1024;
 
@@ -124,9 +125,14 @@ void Uploader::deliver(std::deque<RanDatum> results) {
   };
   Status status = write();
   if (status.ok()) {
+    auto wanted = [&] {
+      return std::any_of(results.begin(), results.end(), [&](const RanDatum& ran) {
+        return !in_hand_.cancelled(ran.job, ran.report.id);
+      });
+    };
     Retry retry(clock_);
     status = client_.results(job, body).status();
-    while (!status.ok() && !stopped_.load() && retry.again(status)) {
+    while (!status.ok() && !stopped_.load() && wanted() && retry.again(status)) {
       status = client_.results(job, body).status();
     }
   }

@@ -33,7 +33,7 @@ class Uploader {
   // Ends the thread; results not yet sent are lost (the server will lease their datums again).
   void stop() EXCLUDES(mutex_);
 
-  // Takes a result over. Waits while more than 16 MiB are on their way.
+  // Takes a result over. Waits while more than 8 MiB are on their way.
   void add(RanDatum ran) EXCLUDES(mutex_);
   // Sends what is gathered without waiting for more.
   void hurry() EXCLUDES(mutex_);

@@ -18,7 +18,6 @@
 namespace qanat::worker {
 namespace {
 
-constexpr int64_t kMaxSilenceMs = 3'600'000;
 constexpr int64_t kRenewRetryMs = 500;
 constexpr size_t kMaxLivePushes =
     16;  // a follower that lags loses lines; the durable log has them all
@@ -73,7 +72,10 @@ Result<api::HelloAnswer> WorkerLoop::hello() {
   Retry retry(clock_);
   while (true) {
     Result<api::HelloAnswer> answer = client_.hello(request);
-    if (answer.ok() || !retry.again(answer.status())) return answer;
+    // A credential that was refused stays refused.
+    if (answer.ok() || !Retry::is_transient(answer.status()) || !retry.again(answer.status())) {
+      return answer;
+    }
   }
 }
 
@@ -199,16 +201,14 @@ void WorkerLoop::renew(int64_t every_ms) {
       MutexLock lock(mutex_);
       last_contact_ms_ = clock_.monotonic_ms();
       next_ms = clock_.monotonic_ms() + every_ms;
-    } else if (Retry::is_transient(answer.status())) {
+    } else {
       next_ms = clock_.monotonic_ms() + kRenewRetryMs;
-      bool silent = false;
+      std::int64_t silent_ms = 0;
       {
         MutexLock lock(mutex_);
-        silent = clock_.monotonic_ms() - last_contact_ms_ > kMaxSilenceMs;
+        silent_ms = clock_.monotonic_ms() - last_contact_ms_;
       }
-      if (silent) end(answer.status().with_context("no contact with the server for an hour"));
-    } else {
-      end(answer.status());
+      if (silent_ms >= Retry::patience_ms(answer.status())) end(answer.status());
     }
   }
 }

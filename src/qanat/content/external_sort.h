@@ -36,6 +36,8 @@ class ExternalSorter {
   Status add(std::string_view key, std::string_view value);
   // No add after this. Moves to the first record, also when called again.
   Status finish();
+  // Back to the first record, any number of times after finish().
+  Status rewind();
 
   bool valid() const;
   // Until next().

@@ -64,9 +64,9 @@ class PathMerger {
     Merged out;
     const std::string first_key = content::owner_key(path, {});
     QANAT_RETURN_IF_ERROR(at_.seek(first_key));
-    content::FileWriter joined(writer_);
+    std::optional<content::FileWriter> joined;  // of concat, from the second writer on
     std::string first_writer;
-    for (; at_.valid() && at_.key().starts_with(first_key);) {
+    while (at_.valid() && at_.key().starts_with(first_key)) {
       const std::string_view writer = at_.key().substr(first_key.size());
       QANAT_ASSIGN_OR_RETURN(const content::FileRef file, content::FileRef::decode(at_.value()));
       if (!out.file) {
@@ -74,14 +74,19 @@ class PathMerger {
       } else if (merge_ == api::OutputMerge::kError) {
         out.problem = two_writers(path, first_writer, writer);
         return out;
+      } else if (merge_ == api::OutputMerge::kConcat) {
+        if (!joined) {
+          joined.emplace(writer_);
+          QANAT_RETURN_IF_ERROR(joined->append_file(*out.file));
+        }
+        QANAT_RETURN_IF_ERROR(joined->append_file(file));
       }
-      if (merge_ == api::OutputMerge::kConcat) QANAT_RETURN_IF_ERROR(joined.append_file(file));
       out.file = file;
       QANAT_RETURN_IF_ERROR(at_.next());
     }
     if (!out.file) return out;
-    if (merge_ == api::OutputMerge::kConcat) {
-      QANAT_ASSIGN_OR_RETURN(out.file, joined.finish());
+    if (joined) {
+      QANAT_ASSIGN_OR_RETURN(out.file, joined->finish());
     }
     QANAT_ASSIGN_OR_RETURN(out.problem, find_clash(path, first_key, first_writer));
     return out;

@@ -165,6 +165,10 @@ class Versions {
   // bounded steps; a crash in between leaves it gone for every reader, and start() does the rest.
   Status delete_repo(const RepoName& name, bool force, std::string_view owner = {});
 
+  // A pipeline's repo becomes a user's: for a deleted pipeline whose output is kept. OK if it is not
+  // this pipeline's (any more).
+  Status release_repo(const RepoName& name, std::string_view owner);
+
   // --- Branches ---
   struct BranchUpdate {
     std::optional<std::string> head;  // a ref (see resolve); "" takes the head away
@@ -192,6 +196,9 @@ class Versions {
   // the first.
   Result<Written> finish_commit(const RepoName& repo, std::string_view ref,
                                 std::string_view description = {});
+  // Throws an open commit away, with what was put into it; its branch is free for the next one.
+  // kFailedPrecondition for a finished one.
+  Status discard_commit(const RepoName& repo, std::string_view ref);
   // Refs as in api/address.h: a branch (its head: the last finished commit) or an id, then `^n` (so
   // many commits back) or `.n` (the n-th commit from the start). kNotFound also when the ancestry
   // ends before, or the branch has no commit.

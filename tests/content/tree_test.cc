@@ -328,6 +328,22 @@ TEST(Tree, FindsAndLists) {
   EXPECT_EQ(glob(blobs, root, "/"), std::vector<std::string>{""});
 }
 
+TEST(Tree, AsDeepAsAPathCanBe) {
+  MemoryBlobs blobs;
+  std::string path = "a";
+  while (path.size() + 2 <= kMaxPathLength) path += "/a";
+  const TreeRoot root = build(blobs, {{path, "deep"}, {"b", "flat"}});
+  EXPECT_EQ(dump(blobs, root), (Files{{path, "deep"}, {"b", "flat"}}));
+  EntryDiff found;
+  must(diff_trees(blobs, {}, root, "", collect(found)));
+  EXPECT_EQ(found.size(), 2u);
+  // A copy that makes longer paths than anyone may write is noticed when it is walked.
+  const TreeRoot deeper = edit(blobs, root, {TreeEdit::put_directory("c", root)});
+  const TreeVisitor all = [](std::string_view, const TreeEntry&) -> Result<bool> { return true; };
+  EXPECT_EQ(Tree(blobs, deeper).walk("c", all).status().code(), Code::kTooLarge);
+  EXPECT_EQ(edit(blobs, deeper, {TreeEdit::remove("c")}), root);
+}
+
 TEST(Tree, EqualFilesGiveEqualRootsWhateverTheHistory) {
   MemoryBlobs blobs;
   const Files files = {{"a/1", "x"}, {"a/2", "y"}, {"b/c/d", "z"}, {"b/e", std::string(300, 'q')}};
@@ -535,6 +551,16 @@ TEST(EditBuffer, ManyEditsSpill) {
   EXPECT_EQ(buffer.size(), 20000u);
   EXPECT_FALSE(must(posix_file_system().list(folder.path)).empty());
   EXPECT_EQ(must(buffer.apply(blobs, {})), build(blobs, files));
+}
+
+TEST(EditBuffer, CanBeAppliedAgainToAnotherRoot) {
+  MemoryBlobs blobs;
+  EditBuffer buffer(posix_file_system(), "/nowhere");
+  must(buffer.add(TreeEdit::append("log", file_of(blobs, "+"))));
+  must(buffer.add(TreeEdit::remove("x")));
+  EXPECT_EQ(must(buffer.apply(blobs, build(blobs, {{"x", "1"}}))), build(blobs, {{"log", "+"}}));
+  EXPECT_EQ(must(buffer.apply(blobs, build(blobs, {{"log", "a"}, {"y", "1"}}))),
+            build(blobs, {{"log", "a+"}, {"y", "1"}}));
 }
 
 TEST(EditBuffer, TimeDecidesBetweenDirectoriesAndWhatIsInThem) {

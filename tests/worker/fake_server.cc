@@ -12,7 +12,7 @@
 namespace qanat::testing {
 namespace {
 
-constexpr int64_t kWaitMs = 20'000;
+constexpr int64_t kWaitMs = 60'000;
 constexpr const char* kToken = "worker-token";
 
 void send_json(net::Response& response, const std::string& body) {

@@ -58,7 +58,7 @@ class FakeServer {
   // Refuses everything from now on: the worker is not wanted any more.
   void dismiss() EXCLUDES(mutex_);
 
-  // Each waits up to 20 s; false when that was not enough.
+  // Each waits up to 60 s; false when that was not enough.
   bool wait_delivered(size_t count) EXCLUDES(mutex_);
   bool wait_leased(const std::string& datum) EXCLUDES(mutex_);
   bool wait_inputs(int calls) EXCLUDES(mutex_);

@@ -328,7 +328,7 @@ TEST_F(WorkerLoop, LargeInputAndOutputAreStreamed) {
 TEST_F(WorkerLoop, ManySmallDatumsAreFewRequests) {
   worker_.server().hello.transform.cmd = {"cp", "-r", "/pfs/in/.", "/pfs/out/"};
   std::vector<FakeDatum> datums;
-  for (int i = 0; i < 300; ++i) {
+  for (int i = 0; i < 150; ++i) {
     datums.push_back({.id = "d" + std::to_string(i),
                       .files = {{"in/f" + std::to_string(i), std::string(4096, 'x')}}});
   }

@@ -7,6 +7,7 @@
 #include "qanat/api/describe.h"
 #include "qanat/api/quantity.h"
 #include "qanat/api/spec_check.h"
+#include "qanat/api/spec_validate.h"
 #include "qanat/api/spec_text.h"
 #include "qanat/base/string.h"
 
@@ -100,6 +101,13 @@ class SpecReader {
   }
 
   const std::vector<std::string>& problems() const { return problems_; }
+  // What became of each field, for `validate`. Refused fields are among the problems too.
+  const std::vector<std::string>& honoured() const { return honoured_; }
+  const std::vector<FieldNote>& refused() const { return refused_; }
+  std::string name() const {
+    const SpecNode* node = find("pipeline.name");
+    return node == nullptr ? "" : node->text;
+  }
 
  private:
   void problem(int line, std::string_view message) {
@@ -138,12 +146,18 @@ class SpecReader {
     if (handling == Handling::kRefused) {
       const bool off =
           field.type == FieldType::kBool && value.type == Type::kBool && value.text == "false";
-      if (!off) problem(value.line, str_cat(path, ": refused. ", field.about));
+      if (off) return;
+      refused_.push_back({path, value.line, std::string(field.about)});
+      problem(value.line, str_cat(path, ": refused. ", field.about));
       return;
     }
     if (handling == Handling::kReported && note) {
       notes_.push_back({path, value.line, std::string(field.about)});
       note = false;
+    } else if (handling == Handling::kHonoured && field.type != FieldType::kObject &&
+               field.type != FieldType::kObjectList && field.type != FieldType::kInput &&
+               field.type != FieldType::kInputList) {
+      honoured_.push_back(path);
     }
     check_value(field, value, path, note);
   }
@@ -484,6 +498,8 @@ class SpecReader {
   SpecNode& document_;
   const LoadOptions& options_;
   std::vector<std::string> problems_;
+  std::vector<std::string> honoured_;
+  std::vector<FieldNote> refused_;
   std::vector<FieldNote> notes_;
 };
 
@@ -549,6 +565,36 @@ std::vector<const PfsInput*> pfs_inputs(const Input& input) {
     out.insert(out.end(), inner.begin(), inner.end());
   }
   return out;
+}
+
+ValidateResponse validate_pipeline_specs(std::string_view text, const LoadOptions& options) {
+  ValidateResponse response;
+  auto documents = text.size() > kMaxSpecText
+                       ? Result<std::vector<SpecNode>>(too_large("the spec is too long"))
+                       : parse_spec_text(text);
+  if (!documents.ok()) {
+    response.errors.push_back(documents.status().message());
+    return response;
+  }
+  if (documents->empty()) response.errors.emplace_back("the text holds no spec");
+  for (SpecNode& document : *documents) {
+    SpecReader reader(document, options);
+    const LoadedSpec loaded = reader.read();
+    ValidatedPipeline pipeline;
+    pipeline.name = reader.name();
+    pipeline.honoured = reader.honoured();
+    for (const FieldNote& note : loaded.notes) {
+      pipeline.reported.push_back({note.field, note.about, note.line});
+    }
+    for (const FieldNote& field : reader.refused()) {
+      pipeline.refused.push_back({field.field, field.about, field.line});
+    }
+    response.errors.insert(response.errors.end(), reader.problems().begin(),
+                           reader.problems().end());
+    response.pipelines.push_back(std::move(pipeline));
+  }
+  response.ok = response.errors.empty();
+  return response;
 }
 
 }  // namespace qanat::api

@@ -47,9 +47,9 @@ const std::vector<Column<api::JobInfo>>& job_columns() {
   return columns;
 }
 
-std::string show_inputs(const std::vector<api::DatumInput>& inputs) {
+std::string show_inputs(const std::vector<api::DatumInputInfo>& inputs) {
   std::vector<std::string> names;
-  for (const api::DatumInput& i : inputs) names.push_back(str_cat(i.name, ":", i.path));
+  for (const api::DatumInputInfo& i : inputs) names.push_back(str_cat(i.name, ":", i.path));
   return join(names, " ");
 }
 
@@ -239,8 +239,8 @@ void add_logs(Cli& cli) {
           }
           QANAT_ASSIGN_OR_RETURN(const auto line, api::parse_json<api::LogLine>(event.data, {.ignore_unknown = true}));
           const std::string head = str_cat(api::format_timestamp(line.time), " ", show_id(line.datum), line.attempt > 1 ? str_cat(" try ", line.attempt) : "",
-                                           line.stream == api::LogStream::kStderr ? " err" : line.stream == api::LogStream::kWorker ? " qanat" : "");
-          std::puts(str_cat(colour("dim", head), " ", line.message).c_str());
+                                           line.stream == "stderr" ? " err" : line.stream == "worker" ? " qanat" : "");
+          std::puts(str_cat(colour("dim", head), " ", line.text).c_str());
           std::fflush(stdout);
           return true;
         });

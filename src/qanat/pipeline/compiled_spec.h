@@ -5,6 +5,7 @@
 #include <string>
 
 #include "qanat/api/pipeline_spec.h"
+#include "qanat/meta/store.h"
 #include "qanat/pipeline/input.h"
 #include "qanat/pipeline/records.h"
 #include "qanat/pipeline/transform_hash.h"

@@ -480,6 +480,10 @@ Status Controller::finish(JobRun& run) {
     QANAT_ASSIGN_OR_RETURN(request.base.table, content::MapRoot::from_text(base->table));
     QANAT_ASSIGN_OR_RETURN(request.base.owners, content::MapRoot::from_text(base->owners));
     QANAT_ASSIGN_OR_RETURN(request.base.content, content::TreeRoot::from_text(base->content));
+    if (base->spec_version != record.spec_version) {
+      QANAT_ASSIGN_OR_RETURN(const auto base_spec, load_spec(*services_.meta, project_, name_, base->spec_version, services_.runner_kind));
+      request.base_merge = base_spec->spec.output_merge;
+    }
   }
   const auto writer = content->new_writer();
   Folder folder(*writer, std::move(request), services_.scratch);
@@ -530,7 +534,7 @@ Status Controller::keep_results(const JobRecord& record, const CompiledSpec& spe
   QANAT_ASSIGN_OR_RETURN(const Hash journal, Hash::from_hex(record.journal));
   QANAT_ASSIGN_OR_RETURN(const auto results, write_results(*content, journal, spec));
   for (const auto& segment : results) {
-    QANAT_ASSIGN_OR_RETURN(const auto written, services_.meta->commit(meta::Transaction().add(content->results().registration(segment))));
+    QANAT_ASSIGN_OR_RETURN(const auto written, services_.meta->commit(meta::Transaction().when(content->results().guard(segment)).add(content->results().registration(segment))));
     content->results().registered(segment, written.revision);
   }
   return ok_status();
@@ -569,7 +573,7 @@ Status Controller::commit_end(Ending ending, const CompiledSpec& spec, content::
   size_t registered = 0;
   // All but the last few of many segments, in transactions of their own: results are harmless by themselves.
   for (; results.size() - registered > kMaxRegistrations; ++registered) {
-    QANAT_ASSIGN_OR_RETURN(const auto written, services_.meta->commit(meta::Transaction().add(content->results().registration(results[registered]))));
+    QANAT_ASSIGN_OR_RETURN(const auto written, services_.meta->commit(meta::Transaction().when(content->results().guard(results[registered])).add(content->results().registration(results[registered]))));
     content->results().registered(results[registered], written.revision);
   }
 
@@ -602,6 +606,7 @@ Status Controller::commit_end(Ending ending, const CompiledSpec& spec, content::
     if (job.state == JobState::kSuccess) record.base_wave = job.wave;
     QANAT_ASSIGN_OR_RETURN(meta::Transaction transaction, services_.versions->output_transaction(project_, output));
     if (writer != nullptr) writer->add_to(&transaction);
+    if (registered < results.size()) transaction.when(content->results().guard(results[registered]));
     for (size_t i = registered; i < results.size(); ++i) transaction.add(content->results().registration(results[i]));
     transaction.when(meta::mod_revision_is(key, ending.job_revision.value_or(0)))
         .when(meta::mod_revision_is(pipeline, pipeline_value->mod_revision))

@@ -266,11 +266,12 @@ class Folder::Impl {
 
   // Step 3: every path whose owners differ.
   Result<content::TreeRoot> fold_content(const content::MapRoot& owners, FoldOutcome& outcome) {
-    content::TreeEditor editor(writer_, request_.base.content);
+    const bool anew = request_.base_merge && *request_.base_merge != request_.merge;
+    content::TreeEditor editor(writer_, anew ? content::TreeRoot() : request_.base.content);
     PathMerger merger(writer_, owners, request_.merge);
     std::optional<std::string> last;
     Result<bool> walked = content::diff_maps(
-        content::kPlainMap, writer_, request_.base.owners, owners, {},
+        content::kPlainMap, writer_, anew ? content::MapRoot() : request_.base.owners, owners, {},
         [&](const content::MapDifference& difference) -> Result<bool> {
           QANAT_ASSIGN_OR_RETURN(content::OwnerKey key, content::parse_owner_key(difference.key));
           if (last == key.path) return true;

@@ -38,6 +38,10 @@ struct FoldRequest {
   JobTrees base;    // of the last successful job
   content::MapRoot plan;
   api::OutputMerge merge = api::OutputMerge::kError;
+  // With which the base's content was made, if its spec said otherwise: the content is then
+  // computed anew from all owners (output_merge is no part of the transform hash, so no datum runs
+  // again).
+  std::optional<api::OutputMerge> base_merge;
 };
 
 struct FoldCounts {

@@ -162,8 +162,7 @@ void JobRun::add_counts(JobCounts& counts, const Reported& report) const {
   counts.upload_bytes += static_cast<int64_t>(report.output_bytes);
 }
 
-Result<std::vector<std::string>> JobRun::report(const std::string& worker,
-                                                std::vector<Reported> reports,
+Result<std::vector<std::string>> JobRun::report(std::vector<Reported> reports,
                                                 content::ContentWriter& writer) {
   // Many bytes are made durable before the line is entered, so that a big upload holds up nobody.
   if (writer.stats().stored_bytes > (1u << 20)) QANAT_RETURN_IF_ERROR(writer.flush());
@@ -282,7 +281,7 @@ Status JobRun::worker_lost(const std::string& worker, bool oom, const std::strin
   const auto writer = content->new_writer();
   std::vector<Reported> reports;
   reports.push_back(*std::move(failed));
-  return report(worker, std::move(reports), *writer).status();
+  return report(std::move(reports), *writer).status();
 }
 
 bool JobRun::tick() {

@@ -53,7 +53,7 @@ class JobRun {
     uint64_t output_bytes = 0;
   };
   // Makes reports durable, with everything that was added to `writer`. Gives the datums that nobody waits for.
-  Result<std::vector<std::string>> report(const std::string& worker, std::vector<Reported> reports, content::ContentWriter& writer);
+  Result<std::vector<std::string>> report(std::vector<Reported> reports, content::ContentWriter& writer);
 
   // What a worker holds; gives what it should give up.
   std::vector<std::string> renew(const std::string& worker, const std::vector<std::string>& datums);

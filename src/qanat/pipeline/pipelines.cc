@@ -110,9 +110,14 @@ void Pipelines::add_waves(const std::string& project, const std::vector<version:
   }
 }
 
+Status Pipelines::add_project(const std::string& project) {
+  MutexLock lock(change_mutex_);
+  return watch_project(project);
+}
+
 // Makes the controller of a pipeline, with its workers and the waves it has still to do.
 void Pipelines::adopt(const std::string& project, const std::string& name, const PipelineRecord& record) {
-  auto controller = std::make_shared<Controller>(services_, *this, pool_, project, name, record);
+  auto controller = std::make_shared<Controller>(services_, static_cast<ControllerPeers&>(*this), pool_, project, name, record);
   {
     MutexLock lock(mutex_);
     controllers_[project][name] = controller;

@@ -294,7 +294,7 @@ Result<api::ResultsAnswer> WorkerHub::take_results(const Worker& worker, const s
   }
   QANAT_RETURN_IF_ERROR(end_datum());
   api::ResultsAnswer answer;
-  QANAT_ASSIGN_OR_RETURN(answer.unknown, run->report(worker.id, std::move(reports), *writer));
+  QANAT_ASSIGN_OR_RETURN(answer.unknown, run->report(std::move(reports), *writer));
   return answer;
 }
 

@@ -1,0 +1,385 @@
+// Files: writing (streams of edits, single files, URLs, deletes) and reading (bytes, lists, globs, archives, diffs, history).
+
+#include "qanat/api/address.h"
+#include "qanat/api/file_stream.h"
+#include "qanat/base/counters.h"
+#include "qanat/base/path.h"
+#include "qanat/base/string.h"
+#include "qanat/content/edit_buffer.h"
+#include "qanat/content/file_reader.h"
+#include "qanat/content/file_writer.h"
+#include "qanat/serve/convert.h"
+#include "qanat/serve/http_api.h"
+
+namespace qanat::serve {
+namespace {
+
+constexpr size_t kPiece = 256 << 10;
+constexpr uint64_t kMaxSearch = 10'000;
+
+version::RepoName repo_of(const Call& call) { return {call.project(), call.path("repo")}; }
+std::string ref_of(const Call& call) { return call.query_or("ref", api::kDefaultBranch); }
+
+// One request that changes files: bytes become stored files as they come, edits are gathered, and all of it is applied at once.
+class Edit {
+ public:
+  static Result<std::unique_ptr<Edit>> begin(Call& call) {
+    // Refused before a body of any size is read, not after.
+    QANAT_ASSIGN_OR_RETURN(const auto repo, call.state.versions->inspect_repo(repo_of(call)));
+    if (!repo.record.pipeline.empty()) {
+      return failed_precondition(str_cat("repo ", repo.repo, " is the output of pipeline ", repo.record.pipeline, ": only that pipeline writes to it"), "put the file into one of the pipeline's input repos");
+    }
+    QANAT_ASSIGN_OR_RETURN(content::ContentStore * content, call.state.contents->project(call.project()));
+    return std::unique_ptr<Edit>(new Edit(call, content));
+  }
+
+  using Source = std::function<Result<size_t>(char* buffer, size_t size)>;
+  Status put(const std::string& path, bool append, const Source& source) {
+    QANAT_RETURN_IF_ERROR(check_path(path));
+    while (true) {
+      QANAT_ASSIGN_OR_RETURN(const size_t got, source(buffer_.data(), buffer_.size()));
+      if (got == 0) break;
+      QANAT_RETURN_IF_ERROR(files_.append({buffer_.data(), got}));
+    }
+    QANAT_ASSIGN_OR_RETURN(const content::FileRef file, files_.finish());
+    return edits_.add(append ? content::TreeEdit::append(path, file) : content::TreeEdit::put(path, file));
+  }
+  Status remove(const std::string& path) { return edits_.add(content::TreeEdit::remove(path)); }
+
+  Status copy(const api::CopySource& source, const std::string& path) {
+    const std::string repo = source.repo.empty() ? call_.path("repo") : source.repo;
+    if (!call_.caller().may_read(call_.project(), repo)) return denied(call_.caller(), "reader:" + repo);
+    QANAT_ASSIGN_OR_RETURN(const auto commit, call_.state.versions->resolve({call_.project(), repo}, source.ref));
+    QANAT_ASSIGN_OR_RETURN(const std::string from, parse_path(source.path));
+    QANAT_ASSIGN_OR_RETURN(const content::TreeEntry entry, content::Tree(content_->blobs(), commit.record.root).stat(from));
+    if (!entry.is_directory) return edits_.add(content::TreeEdit::put(path, entry.file));
+    return edits_.add(content::TreeEdit::put_directory(path, entry.directory));
+  }
+
+  // Applies what was gathered; answers with the commit.
+  Status finish(const std::string& description) {
+    if (edits_.size() == 0) return invalid_argument("the request holds no edits");
+    // Applied again when the head moved meanwhile.
+    QANAT_ASSIGN_OR_RETURN(const auto written, call_.state.versions->apply(repo_of(call_), ref_of(call_), *writer_,
+                                                                          [this](const content::TreeRoot& base) { return edits_.apply(*writer_, base); }, description));
+    return call_.answer(show(written.commit));
+  }
+
+ private:
+  Edit(Call& call, content::ContentStore* content)
+      : call_(call),
+        content_(content),
+        writer_(content->new_writer()),
+        files_(*writer_),
+        edits_(*call.state.scratch.file_system, call.state.scratch.directory, call.state.scratch.memory_budget) {}
+
+  Call& call_;
+  content::ContentStore* content_;
+  std::unique_ptr<content::ContentWriter> writer_;
+  content::FileWriter files_;
+  content::EditBuffer edits_;
+  std::vector<char> buffer_ = std::vector<char>(kPiece);
+};
+
+Status edit_files(Call& call) {
+  QANAT_ASSIGN_OR_RETURN(const auto edit, Edit::begin(call));
+  std::string description = call.query_or("description");
+  api::FileStreamReader in([&call](char* buffer, size_t size) { return call.request.read(buffer, size); });
+  while (true) {
+    QANAT_ASSIGN_OR_RETURN(const auto frame, in.next());
+    if (!frame) break;
+    switch (frame->type) {
+      case api::FrameType::kHead: {
+        QANAT_ASSIGN_OR_RETURN(const auto head, api::parse_json<api::EditsHead>(frame->json));
+        if (!head.description.empty()) description = head.description;
+        break;
+      }
+      case api::FrameType::kPut:
+        QANAT_RETURN_IF_ERROR(edit->put(frame->path, frame->append, [&in](char* buffer, size_t size) { return in.read(buffer, size); }));
+        break;
+      case api::FrameType::kDelete:
+        QANAT_RETURN_IF_ERROR(edit->remove(frame->path));
+        break;
+      case api::FrameType::kCopy: {
+        QANAT_ASSIGN_OR_RETURN(const auto source, api::parse_json<api::CopySource>(frame->json));
+        QANAT_RETURN_IF_ERROR(edit->copy(source, frame->path));
+        break;
+      }
+      default:
+        return invalid_argument("a stream of edits holds only puts, deletes and copies");
+    }
+  }
+  return edit->finish(description);
+}
+
+Status put_file(Call& call) {
+  QANAT_ASSIGN_OR_RETURN(const bool append, call.query().get_bool("append"));
+  QANAT_ASSIGN_OR_RETURN(const std::string path, parse_path(call.path("path")));
+  QANAT_ASSIGN_OR_RETURN(const auto edit, Edit::begin(call));
+  QANAT_RETURN_IF_ERROR(edit->put(path, append, [&call](char* buffer, size_t size) { return call.request.read(buffer, size); }));
+  return edit->finish(call.query_or("description"));
+}
+
+Status put_url(Call& call) {
+  QANAT_ASSIGN_OR_RETURN(const auto body, call.body<api::PutUrlRequest>());
+  QANAT_ASSIGN_OR_RETURN(const std::string path, parse_path(body.path));
+  net::ClientRequest request;
+  QANAT_ASSIGN_OR_RETURN(request.url, net::Url::parse(body.url));
+  if (request.url.scheme != "http" && request.url.scheme != "https") {
+    return invalid_argument(str_cat("URLs of scheme ", request.url.scheme, " cannot be fetched"), "http and https can");
+  }
+  QANAT_ASSIGN_OR_RETURN(const auto edit, Edit::begin(call));
+  request.max_redirects = 10;
+  auto answer = call.state.fetcher->send(request);
+  if (!answer.ok()) return answer.status().with_context(str_cat("fetching ", body.url));
+  if (!(*answer)->ok()) return failed_precondition(str_cat("fetching ", body.url, ": it answered with HTTP status ", (*answer)->status()));
+  const Status put = edit->put(path, body.append, [&answer](char* buffer, size_t size) { return (*answer)->read(buffer, size); });
+  if (!put.ok()) return put.with_context(str_cat("fetching ", body.url));
+  return edit->finish(call.query_or("description"));
+}
+
+Status delete_file(Call& call) {
+  QANAT_ASSIGN_OR_RETURN(const std::string path, parse_path(call.path("path")));
+  const std::string ref = ref_of(call);
+  // A delete of what is not there is most likely a mistake in the path.
+  QANAT_ASSIGN_OR_RETURN(const auto commit, call.state.versions->resolve_for_write(repo_of(call), ref));
+  QANAT_ASSIGN_OR_RETURN(content::ContentStore * content, call.state.contents->project(call.project()));
+  const auto entry = content::Tree(content->blobs(), commit ? commit->record.root : content::TreeRoot()).stat(path);
+  if (!entry.ok()) return entry.status().with_context(str_cat(call.path("repo"), "@", ref));
+  QANAT_ASSIGN_OR_RETURN(const auto edit, Edit::begin(call));
+  QANAT_RETURN_IF_ERROR(edit->remove(path));
+  return edit->finish(call.query_or("description"));
+}
+
+// ---- Reading ----
+
+struct Source {
+  version::CommitInfo commit;
+  content::ContentStore* content = nullptr;
+  content::Tree tree() const { return {content->blobs(), commit.record.root}; }
+};
+
+Result<Source> source_of(Call& call) {
+  Source source;
+  QANAT_ASSIGN_OR_RETURN(source.commit, call.state.versions->resolve(repo_of(call), ref_of(call)));
+  QANAT_ASSIGN_OR_RETURN(source.content, call.state.contents->project(call.project()));
+  return source;
+}
+
+Status missing(const Call& call, const Status& status) {
+  return status.with_context(str_cat(call.path("repo"), "@", ref_of(call)));
+}
+
+Status get_file(Call& call) {
+  QANAT_ASSIGN_OR_RETURN(const Source source, source_of(call));
+  QANAT_ASSIGN_OR_RETURN(const std::string path, parse_path(call.path("path")));
+  const auto entry = source.tree().stat(path);
+  if (!entry.ok()) return missing(call, entry.status());
+  if (entry->is_directory) {
+    return failed_precondition(str_cat("/", path, " is a directory"), "get it with -r, or list it");
+  }
+  const content::FileRef& file = entry->file;
+  const std::string tag = str_cat("\"", file.content_id().to_hex(), "\"");
+  net::Headers& headers = call.response.headers();
+  headers.set("Content-Type", "application/octet-stream");
+  headers.set("ETag", tag);
+  headers.set("Accept-Ranges", "bytes");
+  headers.set("X-Content-Type-Options", "nosniff");
+  headers.set("Qanat-Commit", source.commit.id);
+  headers.set("Qanat-Revision", std::to_string(call.state.meta->current_revision()));
+  if (call.request.head().headers.get("If-None-Match") == tag) return call.response.send(304, "");
+  const net::ByteRange range = net::parse_range(call.request.head().headers.get("Range"), file.size);
+  if (range.kind == net::ByteRange::Kind::kUnsatisfiable) {
+    headers.set("Content-Range", str_cat("bytes */", file.size));
+    return call.response.send(416, "");
+  }
+  const bool part = range.kind == net::ByteRange::Kind::kPart;
+  const uint64_t first = part ? range.first : 0;
+  const uint64_t length = part ? range.length : file.size;
+  if (part) headers.set("Content-Range", net::content_range(range, file.size));
+  QANAT_RETURN_IF_ERROR(call.response.start(part ? 206 : 200, length));
+  if (call.request.head().method != net::Method::kHead) {
+    content::FileReader reader(source.content->blobs(), file);
+    QANAT_RETURN_IF_ERROR(reader.read_range(first, length, [&call](std::string_view bytes) { return call.response.write(bytes); }));
+  }
+  return call.response.finish();
+}
+
+Status list_files(Call& call) {
+  QANAT_ASSIGN_OR_RETURN(const Source source, source_of(call));
+  QANAT_ASSIGN_OR_RETURN(const std::string path, parse_path(call.query_or("path")));
+  QANAT_ASSIGN_OR_RETURN(const auto page, call.page());
+  const auto entry = source.tree().stat(path);
+  if (!entry.ok()) return missing(call, entry.status());
+  api::List<api::FileInfo> list;
+  list.revision = call.state.meta->current_revision();
+  if (!entry->is_directory) {
+    list.items.push_back(show_file(path, *entry));
+    return call.answer(list);
+  }
+  QANAT_ASSIGN_OR_RETURN(const auto entries, source.tree().list(path, page.token, static_cast<size_t>(page.limit)));
+  for (const content::NamedEntry& e : entries) list.items.push_back(show_file(join_path(path, e.name), e.entry));
+  if (entries.size() == static_cast<size_t>(page.limit)) list.next = entries.back().name;
+  return call.answer(list);
+}
+
+Status glob_files(Call& call) {
+  QANAT_ASSIGN_OR_RETURN(const Source source, source_of(call));
+  QANAT_ASSIGN_OR_RETURN(const std::string pattern, call.required("pattern"));
+  QANAT_ASSIGN_OR_RETURN(const Glob glob, Glob::compile(pattern));
+  QANAT_ASSIGN_OR_RETURN(const auto page, call.page());
+  api::List<api::FileInfo> list;
+  list.revision = call.state.meta->current_revision();
+  std::string last;
+  QANAT_ASSIGN_OR_RETURN(const bool at_end, source.tree().glob(glob,
+                                                              [&](std::string_view path, const content::TreeEntry& entry) -> Result<bool> {
+                                                                if (list.items.size() == static_cast<size_t>(page.limit)) return false;
+                                                                list.items.push_back(show_file(path, entry));
+                                                                last = path;
+                                                                return true;
+                                                              },
+                                                              page.token));
+  if (!at_end) list.next = last;
+  return call.answer(list);
+}
+
+Status stat_file(Call& call) {
+  QANAT_ASSIGN_OR_RETURN(const Source source, source_of(call));
+  QANAT_ASSIGN_OR_RETURN(const std::string path, parse_path(call.query_or("path")));
+  const auto entry = source.tree().stat(path);
+  if (!entry.ok()) return missing(call, entry.status());
+  api::FileInfo info = show_file(path, *entry);
+  info.commit = source.commit.id;
+  return call.answer(info);
+}
+
+Status archive(Call& call) {
+  QANAT_ASSIGN_OR_RETURN(const Source source, source_of(call));
+  const std::string wanted = call.query_or("path");
+  const content::Tree tree = source.tree();
+  api::ArchiveHead head;
+  head.repo = call.path("repo");
+  head.commit = source.commit.id;
+  // A path if there is one, else a pattern.
+  std::optional<content::TreeEntry> entry;
+  const auto path = parse_path(wanted);
+  if (path.ok()) {
+    QANAT_ASSIGN_OR_RETURN(entry, tree.find(*path));
+  }
+  std::optional<Glob> glob;
+  if (entry) {
+    head.files = static_cast<int64_t>(entry->files());
+    head.size_bytes = static_cast<int64_t>(entry->bytes());
+  } else {
+    QANAT_ASSIGN_OR_RETURN(glob, Glob::compile("/" + wanted));
+    if (glob->is_literal()) return missing(call, not_found(str_cat("/", wanted, " does not exist")));
+  }
+  call.response.headers().set("Content-Type", std::string(api::kFileStreamType));
+  QANAT_RETURN_IF_ERROR(call.response.start(200, std::nullopt));
+  api::FileStreamWriter out([&call](std::string_view bytes) { return call.response.write(bytes); });
+  auto send = [&](std::string_view file_path, const content::TreeEntry& file) -> Result<bool> {
+    QANAT_RETURN_IF_ERROR(out.begin_put(file_path, false));
+    content::FileReader reader(source.content->blobs(), file.file);
+    QANAT_RETURN_IF_ERROR(reader.read_range(0, file.file.size, [&out](std::string_view bytes) { return out.data(bytes); }));
+    QANAT_RETURN_IF_ERROR(out.end_put());
+    return true;
+  };
+  auto send_all = [&]() -> Status {
+    QANAT_RETURN_IF_ERROR(out.head(api::json_text(head)));
+    if (entry) {
+      if (!entry->is_directory) return send(*path, *entry).status();
+      return tree.walk(*path, send).status();
+    }
+    std::string inside;  // the last directory that matched: what is in it has been sent
+    return tree.glob(*glob, [&](std::string_view match, const content::TreeEntry& found) -> Result<bool> {
+                 if (!inside.empty() && path_is_within(match, inside)) return true;
+                 if (!found.is_directory) return send(match, found);
+                 inside = match;
+                 return tree.walk(match, send);
+               })
+        .status();
+  };
+  const Status status = send_all();
+  if (!status.ok()) {
+    // Told in the stream, if the stream is between two files; else by its end without `end`.
+    (void)out.error(status);
+    return status;
+  }
+  QANAT_RETURN_IF_ERROR(out.finish());
+  return call.response.finish();
+}
+
+Status diff_files(Call& call) {
+  QANAT_ASSIGN_OR_RETURN(const Source source, source_of(call));
+  QANAT_ASSIGN_OR_RETURN(const std::string path, parse_path(call.query_or("path")));
+  QANAT_ASSIGN_OR_RETURN(const auto page, call.page());
+  content::TreeRoot base;
+  const std::string base_ref = call.query_or("base");
+  if (base_ref.empty()) {
+    if (!source.commit.record.parent.empty()) {
+      QANAT_ASSIGN_OR_RETURN(const auto parent, call.state.versions->resolve(repo_of(call), source.commit.record.parent));
+      base = parent.record.root;
+    }
+  } else {
+    const std::string base_repo = call.query_or("base_repo", call.path("repo"));
+    if (!call.caller().may_read(call.project(), base_repo)) return denied(call.caller(), "reader:" + base_repo);
+    QANAT_ASSIGN_OR_RETURN(const auto commit, call.state.versions->resolve({call.project(), base_repo}, base_ref));
+    base = commit.record.root;
+  }
+  api::List<api::FileDiff> list;
+  list.revision = call.state.meta->current_revision();
+  std::string last;
+  QANAT_ASSIGN_OR_RETURN(const bool at_end, content::diff_trees(source.content->blobs(), base, source.commit.record.root, path,
+                                                               [&](const content::TreeDifference& d) -> Result<bool> {
+                                                                 if (list.items.size() == static_cast<size_t>(page.limit)) return false;
+                                                                 api::FileDiff diff;
+                                                                 diff.path = show_path(d.path, false);
+                                                                 diff.op = !d.before ? api::DiffOp::kAdded : !d.after ? api::DiffOp::kDeleted : api::DiffOp::kChanged;
+                                                                 if (d.before) diff.before = show_file(d.path, *d.before);
+                                                                 if (d.after) diff.after = show_file(d.path, *d.after);
+                                                                 list.items.push_back(std::move(diff));
+                                                                 last = d.path;
+                                                                 return true;
+                                                               },
+                                                               page.token));
+  if (!at_end) list.next = last;
+  return call.answer(list);
+}
+
+Status file_history(Call& call) {
+  QANAT_ASSIGN_OR_RETURN(const std::string path, parse_path(call.query_or("path")));
+  QANAT_ASSIGN_OR_RETURN(const auto page, call.page());
+  const std::string from = page.token.empty() ? ref_of(call) : page.token;
+  QANAT_ASSIGN_OR_RETURN(const auto history, call.state.versions->history(repo_of(call), from, path, {page.limit, kMaxSearch}));
+  api::List<api::FileChange> list;
+  list.revision = call.state.meta->current_revision();
+  list.next = history.next;
+  for (const version::PathChange& change : history.changes) {
+    api::FileChange shown;
+    shown.commit = show(change.commit);
+    shown.op = change.kind == version::PathChange::Kind::kAdded     ? api::DiffOp::kAdded
+               : change.kind == version::PathChange::Kind::kDeleted ? api::DiffOp::kDeleted
+                                                                    : api::DiffOp::kChanged;
+    if (change.entry) shown.file = show_file(path, *change.entry);
+    list.items.push_back(std::move(shown));
+  }
+  return call.answer(list);
+}
+
+}  // namespace
+
+void add_file_handlers(Handlers& handlers) {
+  handlers["edit_files"] = edit_files;
+  handlers["put_file"] = put_file;
+  handlers["put_url"] = put_url;
+  handlers["delete_file"] = delete_file;
+  handlers["get_file"] = get_file;
+  handlers["list_files"] = list_files;
+  handlers["glob_files"] = glob_files;
+  handlers["stat_file"] = stat_file;
+  handlers["archive"] = archive;
+  handlers["diff_files"] = diff_files;
+  handlers["file_history"] = file_history;
+}
+
+}  // namespace qanat::serve

@@ -1,0 +1,115 @@
+#include "qanat/serve/http_api.h"
+
+#include "qanat/api/error.h"
+#include "qanat/base/counters.h"
+#include "qanat/base/log.h"
+#include "qanat/base/string.h"
+
+namespace qanat::serve {
+namespace {
+
+constexpr auto kRevisionTimeout = std::chrono::milliseconds(10'000);
+
+}  // namespace
+
+std::string_view bearer_token(const net::RequestHead& head) {
+  const std::string_view value = head.headers.get("Authorization");
+  constexpr std::string_view kScheme = "Bearer ";
+  return value.size() > kScheme.size() && equal_ignoring_case(value.substr(0, kScheme.size()), kScheme) ? trim(value.substr(kScheme.size())) : std::string_view();
+}
+
+void answer_error(net::Response& response, const Status& status) {
+  // Once the answer has begun, cutting the connection is the only way left to say that it is not whole.
+  if (response.started()) return;
+  if (status.code() == Code::kUnauthenticated) response.headers().set("WWW-Authenticate", "Bearer");
+  (void)response.send(net::http_status(status.code()), api::error_json(status), "application/json");
+}
+
+HttpApi::HttpApi(State& state) : state_(state) {
+  add_repo_handlers(handlers_);
+  add_file_handlers(handlers_);
+  add_wave_handlers(handlers_);
+  add_pipeline_handlers(handlers_);
+  add_job_handlers(handlers_);
+  add_server_handlers(handlers_);
+}
+
+std::vector<std::string> HttpApi::missing() const {
+  std::vector<std::string> missing;
+  for (const api::Route& route : api::routes()) {
+    if (!route.path.starts_with("/worker/") && !handlers_.contains(route.id)) missing.emplace_back(route.id);
+  }
+  return missing;
+}
+
+void HttpApi::handle(net::Request& request, net::Response& response) {
+  static Counter& requests = counter("qanat_api_requests_total", "Requests to the API");
+  static Counter& failures = counter("qanat_api_errors_total", "Requests to the API that were answered with an error");
+  requests.add();
+  const Status status = dispatch(request, response);
+  if (status.ok()) return;
+  failures.add();
+  if (status.code() == Code::kInternal || status.code() == Code::kDataLoss) {
+    log_error("request failed", {{"method", request.head().method_text}, {"path", request.head().path}, {"error", status}});
+  }
+  answer_error(response, status);
+}
+
+Status HttpApi::authorize(const api::RouteMatch& match, const net::Query& query, const Caller& caller) const {
+  const api::Route& route = *match.route;
+  auto value = [&](std::string_view name) {
+    const auto found = match.parameters.find(name);
+    return found != match.parameters.end() ? found->second : query.get_or(name, "");
+  };
+  const std::string project = value("project");
+  const std::string name = route.right_parameter.empty() ? "" : value(route.right_parameter);
+  switch (route.right) {
+    case api::Right::kPublic:
+    case api::Right::kToken:
+      return ok_status();
+    case api::Right::kReader:
+      return caller.may_read(project, name) ? ok_status() : denied(caller, "reader:" + name);
+    case api::Right::kWriter:
+      return caller.may_write(project, name) ? ok_status() : denied(caller, "writer:" + name);
+    case api::Right::kOperator:
+      return caller.may_operate(project, name) ? ok_status() : denied(caller, "operator:" + name);
+    case api::Right::kObserver:
+      return caller.may_observe(project, name) ? ok_status() : denied(caller, str_cat("operator:", name, " or reader:", name));
+    case api::Right::kAdmin:
+      return caller.is_admin() ? ok_status() : denied(caller, "admin");
+    case api::Right::kWorker:
+      break;
+  }
+  return permission_denied("workers are served on their own socket only");
+}
+
+Status HttpApi::dispatch(net::Request& request, net::Response& response) {
+  const net::RequestHead& head = request.head();
+  std::string allowed;
+  auto match = api::match_route(head.method, head.path, &allowed);
+  if (!match.ok()) {
+    if (!allowed.empty()) response.headers().set("Allow", allowed);
+    if (match.code() == Code::kFailedPrecondition) {
+      (void)response.send(405, api::error_json(match.status()), "application/json");
+      return ok_status();
+    }
+    return match.status();
+  }
+  QANAT_ASSIGN_OR_RETURN(net::Query query, head.query());
+  static const auto nobody = std::make_shared<const Caller>();
+  std::shared_ptr<const Caller> caller = nobody;
+  if (match->route->right != api::Right::kPublic) {
+    QANAT_ASSIGN_OR_RETURN(caller, state_.tokens->authenticate(bearer_token(head)));
+    QANAT_RETURN_IF_ERROR(authorize(*match, query, *caller));
+  }
+  if (const std::string_view revision = head.headers.get("Qanat-Revision"); !revision.empty()) {
+    QANAT_ASSIGN_OR_RETURN(const int64_t wanted, parse_i64(revision));
+    QANAT_RETURN_IF_ERROR(state_.meta->wait_revision(wanted, kRevisionTimeout));
+  }
+  const auto handler = handlers_.find(match->route->id);
+  if (handler == handlers_.end()) return not_found(str_cat("nothing is served at ", head.path, " here"));
+  Call call(state_, request, response, *std::move(match), std::move(query), std::move(caller));
+  return handler->second(call);
+}
+
+}  // namespace qanat::serve

@@ -1,0 +1,89 @@
+// Tokens, the server itself, projects.
+
+#include "qanat/api/address.h"
+#include "qanat/api/routes.h"
+#include "qanat/base/counters.h"
+#include "qanat/base/name.h"
+#include "qanat/base/string.h"
+#include "qanat/serve/convert.h"
+#include "qanat/serve/http_api.h"
+
+namespace qanat::serve {
+namespace {
+
+Status create_token(Call& call) {
+  QANAT_ASSIGN_OR_RETURN(const auto body, call.body<api::CreateTokenRequest>());
+  QANAT_ASSIGN_OR_RETURN(const auto created, call.state.tokens->create(body, call.caller().name));
+  return call.answer(created);
+}
+
+Status list_tokens(Call& call) {
+  api::List<api::TokenInfo> list;
+  QANAT_ASSIGN_OR_RETURN(list.items, call.state.tokens->list());
+  list.revision = call.state.meta->current_revision();
+  return call.answer(list);
+}
+
+Status delete_token(Call& call) {
+  QANAT_ASSIGN_OR_RETURN(const auto token, call.state.tokens->remove(call.path("token")));
+  QANAT_RETURN_IF_ERROR(call.state.pipelines->withdraw(token.name).status());
+  return call.answer_empty();
+}
+
+Status whoami(Call& call) {
+  api::WhoAmI me;
+  me.name = call.caller().name;
+  me.scopes.assign(call.caller().scopes.begin(), call.caller().scopes.end());
+  me.expires = call.caller().expires;
+  return call.answer(me);
+}
+
+Status version(Call& call) {
+  return call.answer(api::VersionInfo{call.state.version, "v1", call.state.runner, call.state.installation});
+}
+
+Status openapi(Call& call) { return call.answer_json(api::openapi_document()); }
+
+Status healthz(Call& call) { return call.response.send(200, "ok\n", "text/plain"); }
+
+Status metrics(Call& call) { return call.response.send(200, metrics_text(), "text/plain; version=0.0.4"); }
+
+Status list_projects(Call& call) {
+  api::List<api::ProjectInfo> list;
+  constexpr std::string_view kPrefix = "/v1/project/";
+  QANAT_ASSIGN_OR_RETURN(const auto found, call.state.meta->range(meta::KeyRange::prefix(kPrefix)));
+  list.revision = found.revision;
+  for (const meta::KeyValue& item : found.items) {
+    QANAT_ASSIGN_OR_RETURN(const auto record, version::decode<version::ProjectRecord>(item.key, item.value));
+    const std::string name = item.key.substr(kPrefix.size());
+    // Others than admins see the projects that a scope of theirs names.
+    const auto& scopes = call.caller().scopes;
+    const bool named = name == api::kDefaultProject || std::any_of(scopes.begin(), scopes.end(), [&](const std::string& s) { return s.find(":" + name + "/") != std::string::npos; });
+    if (call.caller().is_admin() || named) list.items.push_back({name, record.description, {record.created_ms}});
+  }
+  return call.answer(list);
+}
+
+Status create_project(Call& call) {
+  QANAT_ASSIGN_OR_RETURN(const auto body, call.body<api::ProjectInfo>());
+  QANAT_RETURN_IF_ERROR(call.state.versions->create_project(body.name, body.description));
+  QANAT_RETURN_IF_ERROR(call.state.pipelines->add_project(body.name));
+  return call.answer(api::ProjectInfo{body.name, body.description, {call.state.clock->wall_ms()}});
+}
+
+}  // namespace
+
+void add_server_handlers(Handlers& handlers) {
+  handlers["create_token"] = create_token;
+  handlers["list_tokens"] = list_tokens;
+  handlers["delete_token"] = delete_token;
+  handlers["whoami"] = whoami;
+  handlers["version"] = version;
+  handlers["openapi"] = openapi;
+  handlers["healthz"] = healthz;
+  handlers["metrics"] = metrics;
+  handlers["list_projects"] = list_projects;
+  handlers["create_project"] = create_project;
+}
+
+}  // namespace qanat::serve

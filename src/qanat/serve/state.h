@@ -1,0 +1,33 @@
+// State: what the handlers of the API work with. Borrowed from whoever wires the server (apps/), and thread safe.
+#pragma once
+
+#include <string>
+
+#include "qanat/base/clock.h"
+#include "qanat/base/file_system.h"
+#include "qanat/base/thread_pool.h"
+#include "qanat/content/content_store.h"
+#include "qanat/meta/store.h"
+#include "qanat/net/http_client.h"
+#include "qanat/pipeline/pipelines.h"
+#include "qanat/serve/tokens.h"
+#include "qanat/version/versions.h"
+
+namespace qanat::serve {
+
+struct State {
+  meta::Store* meta = nullptr;
+  version::Versions* versions = nullptr;
+  content::ContentStores* contents = nullptr;
+  pipeline::Pipelines* pipelines = nullptr;
+  Tokens* tokens = nullptr;
+  Clock* clock = nullptr;
+  net::HttpClient* fetcher = nullptr;  // for `put file` of URLs: with the address policy of the installation
+  ThreadPool* events = nullptr;        // computes what event streams show
+  pipeline::Scratch scratch;
+  std::string runner;
+  std::string installation;
+  std::string version;
+};
+
+}  // namespace qanat::serve

@@ -1,0 +1,70 @@
+// Tokens: who may do what. A token is a secret of 256 bits; meta keeps its SHA-256 only.
+//
+//   /v1/token/<hash of the secret>   TokenRecord     what a request looks up
+//   /v1/token-name/<name>            the hash        names are unique; deleting goes by name
+//
+// Scopes: `admin`; `reader:REPO`, `writer:REPO` (which may read too), `operator:PIPELINE`, `network-host`; the name may be `*`. A name of a
+// project other than `default` is `project/name`.
+//
+// Look-ups are cached; changes made by this process are seen at once, those of others within a few seconds. Thread safe.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "qanat/api/tokens.h"
+#include "qanat/base/clock.h"
+#include "qanat/base/hash.h"
+#include "qanat/base/thread_annotations.h"
+#include "qanat/meta/store.h"
+
+namespace qanat::serve {
+
+// Whom a request comes from.
+struct Caller {
+  std::string name;
+  std::set<std::string, std::less<>> scopes;
+  api::Timestamp expires;
+
+  bool is_admin() const { return scopes.contains("admin"); }
+  bool may_read(std::string_view project, std::string_view repo) const;
+  bool may_write(std::string_view project, std::string_view repo) const;
+  bool may_operate(std::string_view project, std::string_view pipeline) const;
+  // Operates the pipeline, or reads its output.
+  bool may_observe(std::string_view project, std::string_view pipeline) const;
+  // By the text of a scope, as a pipeline's rights are checked.
+  bool may(std::string_view project, std::string_view scope) const;
+};
+
+class Tokens {
+ public:
+  Tokens(meta::Store& meta, Clock& clock) : meta_(meta), clock_(clock) {}
+
+  // The first token, of scope admin, if there is none yet with the name `root`: gives its secret.
+  Result<std::string> make_first(const std::string& existing_secret);
+  Result<api::CreateTokenResponse> create(const api::CreateTokenRequest& request, const std::string& by);
+  Result<std::vector<api::TokenInfo>> list() const;
+  // By name or id. The last admin token cannot be deleted.
+  Result<api::TokenInfo> remove(const std::string& name);
+  // kUnauthenticated says whether it is missing, unknown or expired.
+  Result<std::shared_ptr<const Caller>> authenticate(std::string_view secret);
+
+  static Status check_scope(std::string_view scope);
+
+ private:
+  struct Cached {
+    std::shared_ptr<const Caller> caller;  // null: unknown
+    int64_t until_ms = 0;
+  };
+
+  meta::Store& meta_;
+  Clock& clock_;
+  Mutex mutex_;
+  std::map<Hash, Cached> cache_ GUARDED_BY(mutex_);
+};
+
+}  // namespace qanat::serve

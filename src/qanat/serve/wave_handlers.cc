@@ -1,0 +1,344 @@
+// Waves, and waiting for them.
+//
+// A stream of events holds no thread: a watch on meta tells that something moved, and a thread of State::events looks and sends.
+
+#include "qanat/base/bytes.h"
+#include "qanat/base/id.h"
+#include "qanat/base/log.h"
+#include "qanat/base/string.h"
+#include "qanat/serve/convert.h"
+#include "qanat/serve/http_api.h"
+
+namespace qanat::serve {
+namespace {
+
+bool visible(const Caller& caller, const std::string& project, const version::WaveInfo& wave) {
+  if (caller.is_admin()) return true;
+  for (const version::HeadChange& change : wave.record.changed) {
+    if (caller.may_read(project, change.branch.repo)) return true;
+  }
+  for (const std::string& member : wave.record.members) {
+    if (caller.may_observe(project, member)) return true;
+  }
+  return false;
+}
+
+// Leaves out what the caller may not see.
+void redact(const Caller& caller, const std::string& project, api::WaveInfo& wave) {
+  std::erase_if(wave.changed, [&](const api::CommitRef& c) { return !caller.may_read(project, c.repo); });
+  std::erase_if(wave.pipelines, [&](const std::string& name) { return !caller.may_observe(project, name); });
+}
+
+
+// What has become of a wave. A pipeline that was deleted since has no job in it any more.
+Result<api::WaveInfo> look_at(State& state, const std::string& project, const version::WaveInfo& wave, bool with_commits) {
+  api::WaveInfo info = show(project, wave);
+  info.finished = true;
+  for (const std::string& member : wave.record.members) {
+    const auto controller = state.pipelines->find(project, member);
+    const std::string key = pipeline::job_key(project, member, wave.number);
+    QANAT_ASSIGN_OR_RETURN(const auto found, state.meta->get(key));
+    if (found) {
+      QANAT_ASSIGN_OR_RETURN(const auto record, pipeline::decode<pipeline::JobRecord>(key, found->value));
+      api::JobInfo job = show_job(state, project, member, record, controller.get());
+      if (!is_final(record.state)) info.finished = false;
+      if (is_final(record.state) && record.state != api::JobState::kSuccess) info.failed = true;
+      info.jobs.push_back(std::move(job));
+    } else if (controller) {
+      info.finished = false;
+      api::JobInfo job = show_waiting(*controller, {wave.number, wave.record.id});
+      info.jobs.push_back(std::move(job));
+    }
+  }
+  if (with_commits) {
+    QANAT_ASSIGN_OR_RETURN(const auto commits, state.versions->commits_of_wave(project, wave));
+    for (const version::CommitInfo& commit : commits) info.commits.push_back(show(commit));
+  }
+  return info;
+}
+
+void redact_all(const Caller& caller, const std::string& project, api::WaveInfo& wave) {
+  redact(caller, project, wave);
+  std::erase_if(wave.jobs, [&](const api::JobInfo& j) { return !caller.may_observe(project, j.pipeline); });
+  std::erase_if(wave.commits, [&](const api::CommitInfo& c) { return !caller.may_read(project, c.repo); });
+}
+
+Status list_waves(Call& call) {
+  QANAT_ASSIGN_OR_RETURN(const auto request, call.page());
+  QANAT_ASSIGN_OR_RETURN(const auto page, call.state.versions->list_waves(call.project(), request));
+  api::List<api::WaveInfo> list;
+  list.next = page.next;
+  list.revision = page.revision;
+  for (const version::WaveInfo& wave : page.items) {
+    if (!visible(call.caller(), call.project(), wave)) continue;
+    QANAT_ASSIGN_OR_RETURN(api::WaveInfo info, look_at(call.state, call.project(), wave, false));
+    info.jobs.clear();
+    redact(call.caller(), call.project(), info);
+    list.items.push_back(std::move(info));
+  }
+  return call.answer(list);
+}
+
+Result<version::WaveInfo> wave_of(Call& call) {
+  const std::string id = call.path("wave");
+  if (!is_id(id)) return invalid_argument(str_cat(quoted(id), " is not the id of a wave"), "it has 32 hex digits; `qanat list commit` shows them");
+  QANAT_ASSIGN_OR_RETURN(const auto wave, call.state.versions->inspect_wave(call.project(), id));
+  if (!visible(call.caller(), call.project(), wave)) return not_found(str_cat("there is no wave ", id));
+  return wave;
+}
+
+Status inspect_wave(Call& call) {
+  QANAT_ASSIGN_OR_RETURN(const auto wave, wave_of(call));
+  QANAT_ASSIGN_OR_RETURN(api::WaveInfo info, look_at(call.state, call.project(), wave, true));
+  redact_all(call.caller(), call.project(), info);
+  return call.answer(info);
+}
+
+// Tells a stream about the jobs of a wave until all have ended. Owns itself through the callbacks that refer to it.
+class WaveWait : public std::enable_shared_from_this<WaveWait> {
+ public:
+  WaveWait(State& state, std::string project, version::WaveInfo wave, std::shared_ptr<const Caller> caller, std::shared_ptr<net::EventStream> stream)
+      : state_(state), project_(std::move(project)), wave_(std::move(wave)), caller_(std::move(caller)), stream_(std::move(stream)) {}
+
+  Status begin() {
+    const std::string suffix = "/" + to_hex16(static_cast<uint64_t>(wave_.number));
+    auto self = shared_from_this();
+    auto on_change = [weak = weak_from_this(), suffix](const meta::WatchBatch& batch) {
+      const auto wait = weak.lock();
+      if (!wait) return;
+      if (!batch.status.ok()) {
+        wait->stream_->close();
+        return;
+      }
+      for (const meta::Event& event : batch.events) {
+        if (event.item.key.ends_with(suffix) || event.deleted) {
+          wait->look_soon();
+          return;
+        }
+      }
+    };
+    QANAT_ASSIGN_OR_RETURN(auto jobs, state_.meta->watch(meta::KeyRange::prefix(pipeline::jobs_prefix(project_)), 0, on_change));
+    QANAT_ASSIGN_OR_RETURN(auto pipelines, state_.meta->watch(meta::KeyRange::prefix(pipeline::pipelines_prefix(project_)), 0, on_change));
+    {
+      MutexLock lock(mutex_);
+      watches_.push_back(std::move(jobs));
+      watches_.push_back(std::move(pipelines));
+    }
+    // Until the stream ends, it keeps this alive; then the watches go, on a thread that may wait for them.
+    stream_->on_closed([self]() mutable {
+      auto* events = self->state_.events;
+      events->submit([self = std::move(self)] { self->end(); });
+    });
+    look_soon();
+    return ok_status();
+  }
+
+ private:
+  void look_soon() {
+    if (looking_.exchange(true)) return;
+    if (!state_.events->try_submit([self = shared_from_this()] { self->look(); })) looking_ = false;
+  }
+
+  void look() {
+    looking_ = false;
+    MutexLock lock(mutex_);
+    if (ended_) return;
+    auto info = look_at(state_, project_, wave_, false);
+    if (!info.ok()) {
+      log_warning("a wave cannot be looked at", {{"wave", wave_.record.id}, {"error", info.status()}});
+      stream_->close();
+      return;
+    }
+    if (first_) {
+      first_ = false;
+      api::ChangeEvent event;
+      event.type = "wave";
+      event.wave = *info;
+      event.wave->jobs.clear();
+      redact(*caller_, project_, *event.wave);
+      (void)stream_->send({"wave", api::json_text(event), ""});
+    }
+    for (const api::JobInfo& job : info->jobs) {
+      if (!caller_->may_observe(project_, job.pipeline)) continue;
+      std::string shown = str_cat(api::enum_name(job.state), job.datums.processed, "/", job.datums.failed, "/", job.datums.total);
+      if (shown == shown_[job.pipeline]) continue;
+      shown_[job.pipeline] = std::move(shown);
+      api::ChangeEvent event;
+      event.type = "job";
+      event.job = job;
+      (void)stream_->send({"job", api::json_text(event), ""});
+    }
+    if (!info->finished) return;
+    auto whole = look_at(state_, project_, wave_, true);
+    if (whole.ok()) {
+      api::ChangeEvent event;
+      event.type = "done";
+      event.revision = state_.meta->current_revision();
+      event.wave = *std::move(whole);
+      redact_all(*caller_, project_, *event.wave);
+      (void)stream_->send({"done", api::json_text(event), ""});
+    }
+    ended_ = true;
+    stream_->close();
+  }
+
+  void end() {
+    std::vector<std::unique_ptr<meta::Watch>> watches;
+    {
+      MutexLock lock(mutex_);
+      ended_ = true;
+      watches.swap(watches_);
+    }
+  }
+
+  State& state_;
+  const std::string project_;
+  const version::WaveInfo wave_;
+  const std::shared_ptr<const Caller> caller_;
+  const std::shared_ptr<net::EventStream> stream_;
+  std::atomic<bool> looking_{false};
+  Mutex mutex_;
+  bool first_ GUARDED_BY(mutex_) = true;
+  bool ended_ GUARDED_BY(mutex_) = false;
+  std::map<std::string, std::string> shown_ GUARDED_BY(mutex_);  // pipeline -> what was last told
+  std::vector<std::unique_ptr<meta::Watch>> watches_ GUARDED_BY(mutex_);
+};
+
+Status wait_for(Call& call, const version::WaveInfo& wave) {
+  return std::make_shared<WaveWait>(call.state, call.project(), wave, call.shared_caller(), call.response.stream({}))->begin();
+}
+
+Status wait_wave(Call& call) {
+  QANAT_ASSIGN_OR_RETURN(const auto wave, wave_of(call));
+  return wait_for(call, wave);
+}
+
+// The wave to wait for at `repo@ref`: a pipeline's newest job, ended or not, for its output branch; else the commit's own wave.
+Result<version::WaveInfo> wave_of_commit(Call& call) {
+  const version::RepoName repo{call.project(), call.path("repo")};
+  const std::string ref = call.path("ref");
+  QANAT_ASSIGN_OR_RETURN(const auto info, call.state.versions->inspect_repo(repo));
+  const auto controller = info.record.pipeline.empty() ? nullptr : call.state.pipelines->find(repo.project, info.record.pipeline);
+  if (controller && ref == controller->record().output_branch) {
+    const auto waiting = controller->waiting();
+    if (!waiting.empty()) return call.state.versions->inspect_wave(repo.project, waiting.back().wave);
+    const auto last = controller->record().last_wave;
+    const std::string prefix = pipeline::jobs_prefix(repo.project, info.record.pipeline);
+    QANAT_ASSIGN_OR_RETURN(const auto jobs, call.state.meta->range(meta::KeyRange::prefix(prefix), {.limit = 1, .descending = true, .keys_only = true}));
+    if (!jobs.items.empty()) {
+      QANAT_ASSIGN_OR_RETURN(const uint64_t number, from_hex16(std::string_view(jobs.items[0].key).substr(prefix.size())));
+      return call.state.versions->inspect_wave(repo.project, static_cast<int64_t>(number));
+    }
+    return not_found(str_cat("pipeline ", info.record.pipeline, " has had no job yet"), last == 0 ? "it has one once its inputs have a commit" : "");
+  }
+  QANAT_ASSIGN_OR_RETURN(const auto commit, call.state.versions->resolve(repo, ref));
+  if (!commit.record.finished()) return failed_precondition(str_cat("commit ", commit.id, " is open: nothing can follow from it yet"), "finish it first");
+  // The id of a commit is its wave's; but a head that was moved here started a wave of its own.
+  if (commit.record.wave == 0) return not_found(str_cat("commit ", commit.id, " started no wave"));
+  const auto branch = call.state.versions->inspect_branch(repo, ref);
+  if (branch.ok() && branch->record.head_wave > commit.record.wave) return call.state.versions->inspect_wave(repo.project, branch->record.head_wave);
+  return call.state.versions->inspect_wave(repo.project, commit.record.wave);
+}
+
+Status wait_commit(Call& call) {
+  QANAT_ASSIGN_OR_RETURN(const auto wave, wave_of_commit(call));
+  return wait_for(call, wave);
+}
+
+// ---- Everything as it happens ----
+
+class EventFeed : public std::enable_shared_from_this<EventFeed> {
+ public:
+  EventFeed(State& state, std::string project, std::shared_ptr<const Caller> caller, std::shared_ptr<net::EventStream> stream)
+      : state_(state), project_(std::move(project)), caller_(std::move(caller)), stream_(std::move(stream)) {}
+
+  Status begin(int64_t from_revision) {
+    auto self = shared_from_this();
+    QANAT_ASSIGN_OR_RETURN(waves_, state_.versions->watch_waves(project_, from_revision, [weak = weak_from_this()](const Status& status, int64_t revision, const std::vector<version::WaveInfo>& waves) {
+      const auto feed = weak.lock();
+      if (!feed || !feed->usable(status)) return;
+      for (const version::WaveInfo& wave : waves) {
+        if (!visible(*feed->caller_, feed->project_, wave)) continue;
+        api::ChangeEvent event;
+        event.type = "wave";
+        event.wave = show(feed->project_, wave);
+        redact(*feed->caller_, feed->project_, *event.wave);
+        feed->send(event, revision);
+      }
+    }));
+    QANAT_ASSIGN_OR_RETURN(commits_, state_.versions->watch_commits({project_, ""}, from_revision, [weak = weak_from_this()](const Status& status, int64_t revision, const std::vector<version::CommitInfo>& commits) {
+      const auto feed = weak.lock();
+      if (!feed || !feed->usable(status)) return;
+      for (const version::CommitInfo& commit : commits) {
+        if (!feed->caller_->may_read(commit.project, commit.repo)) continue;
+        api::ChangeEvent event;
+        event.type = "commit";
+        event.commit = show(commit);
+        feed->send(event, revision);
+      }
+    }));
+    const std::string prefix = pipeline::jobs_prefix(project_);
+    QANAT_ASSIGN_OR_RETURN(jobs_, state_.meta->watch(meta::KeyRange::prefix(prefix), from_revision, [weak = weak_from_this(), prefix](const meta::WatchBatch& batch) {
+      const auto feed = weak.lock();
+      if (!feed || !feed->usable(batch.status)) return;
+      for (const meta::Event& change : batch.events) {
+        if (change.deleted) continue;
+        const std::string name(split_once(std::string_view(change.item.key).substr(prefix.size()), '/').first);
+        if (!feed->caller_->may_observe(feed->project_, name)) continue;
+        const auto record = pipeline::decode<pipeline::JobRecord>(change.item.key, change.item.value);
+        if (!record.ok()) continue;
+        api::ChangeEvent event;
+        event.type = "job";
+        event.job = show_job(feed->state_, feed->project_, name, *record, nullptr);
+        feed->send(event, batch.revision);
+      }
+    }));
+    stream_->on_closed([self]() mutable {
+      auto* events = self->state_.events;
+      events->submit([self = std::move(self)] { self->end(); });
+    });
+    return ok_status();
+  }
+
+ private:
+  bool usable(const Status& status) {
+    if (status.ok()) return true;
+    stream_->close();
+    return false;
+  }
+  void send(api::ChangeEvent& event, int64_t revision) {
+    event.revision = revision;
+    (void)stream_->send({event.type, api::json_text(event), std::to_string(revision)});
+  }
+  void end() {
+    waves_.reset();
+    commits_.reset();
+    jobs_.reset();
+  }
+
+  State& state_;
+  const std::string project_;
+  const std::shared_ptr<const Caller> caller_;
+  const std::shared_ptr<net::EventStream> stream_;
+  std::unique_ptr<meta::Watch> waves_;
+  std::unique_ptr<meta::Watch> commits_;
+  std::unique_ptr<meta::Watch> jobs_;
+};
+
+Status events(Call& call) {
+  QANAT_ASSIGN_OR_RETURN(const uint64_t after, call.query().get_uint("revision", 0));
+  const int64_t from = after == 0 ? 0 : static_cast<int64_t>(after) + 1;
+  return std::make_shared<EventFeed>(call.state, call.project(), call.shared_caller(), call.response.stream({}))->begin(from);
+}
+
+}  // namespace
+
+void add_wave_handlers(Handlers& handlers) {
+  handlers["list_waves"] = list_waves;
+  handlers["inspect_wave"] = inspect_wave;
+  handlers["wait_wave"] = wait_wave;
+  handlers["wait_commit"] = wait_commit;
+  handlers["events"] = events;
+}
+
+}  // namespace qanat::serve

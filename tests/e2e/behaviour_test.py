@@ -124,7 +124,8 @@ class Interpreter:
             raise AssertionError(f"roots differ: {roots}")
 
     def do_fails(self, a):
-        said = self.server.fails(*a["command"], input=a.get("input"))
+        text = a.get("input")
+        said = self.server.fails(*a["command"], input=text and text.replace("IMAGE", self.image))
         if a["says"].lower() not in said.lower():
             raise AssertionError(f"said {said!r}")
 

@@ -1,0 +1,114 @@
+// The Docker runner on a private engine of its own, with a script in the worker's place: the engine
+// is started and found again, images and commands are looked up, containers are kept, adopted and
+// stopped. Needs root, dockerd and a static busybox.
+#include "qanat/run/docker_runner.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <fstream>
+
+#include "qanat/base/file_system.h"
+#include "qanat/base/string.h"
+
+namespace qanat::run {
+namespace {
+
+using ::testing::HasSubstr;
+
+class SlowDockerRunner : public ::testing::Test {
+ protected:
+  SlowDockerRunner() {
+    char name[] = "/tmp/qanat-docker-test-XXXXXX";
+    data_ = ::mkdtemp(name);
+    engine_ = std::make_unique<PrivateEngine>(data_, real_clock());
+  }
+  ~SlowDockerRunner() override {
+    EXPECT_TRUE(engine_->stop().ok());
+    EXPECT_FALSE(engine_->running());
+    EXPECT_TRUE(posix_file_system().remove_tree(data_).ok());
+  }
+
+  std::unique_ptr<DockerRunner> make() {
+    auto runner = std::make_unique<DockerRunner>(
+        DockerRunnerOptions{
+            .data_folder = data_, .installation_id = "test", .worker_program = data_ + "/worker"},
+        real_clock());
+    runner->start();
+    return runner;
+  }
+  // The ids of the running workers, once there are so many.
+  std::vector<std::string> wait_for(DockerRunner& runner, size_t count) {
+    std::vector<std::string> ids;
+    for (int i = 0; i < 600; ++i) {
+      ids.clear();
+      auto groups = runner.list();
+      if (groups.ok()) {
+        for (const auto& group : *groups) {
+          for (const auto& worker : group.workers) {
+            if (worker.running) ids.push_back(worker.worker_id);
+          }
+        }
+        if (ids.size() == count) break;
+      }
+      real_clock().sleep_for_ms(50);
+    }
+    std::sort(ids.begin(), ids.end());
+    EXPECT_EQ(ids.size(), count);
+    return ids;
+  }
+
+  std::string data_;
+  std::unique_ptr<PrivateEngine> engine_;
+};
+
+TEST_F(SlowDockerRunner, FromNoEngineToAdoptedWorkers) {
+  std::ofstream(data_ + "/worker") << "#!/bin/sh\nexec sleep 1000\n";
+  ::chmod((data_ + "/worker").c_str(), 0755);
+  ASSERT_TRUE(engine_->start().ok());
+  EXPECT_TRUE(PrivateEngine(data_, real_clock()).running());
+  ASSERT_TRUE(engine_->start().ok());  // it runs already
+
+  auto runner = make();
+  auto missing = runner->resolve_image("no/such-image:1");
+  EXPECT_EQ(missing.code(), Code::kNotFound);
+  EXPECT_THAT(missing.status().hint(), HasSubstr("DOCKER_HOST=unix://" + engine_->socket()));
+  const std::string import =
+      str_cat("cd ", data_,
+              " && mkdir -p i/bin && cp $(command -v busybox) i/bin/sh && cp i/bin/sh "
+              "i/bin/sleep && tar -C i -c . | docker -H unix://",
+              engine_->socket(), " import - busybox:test > /dev/null");
+  ASSERT_EQ(::system(import.c_str()), 0);
+  auto image = runner->resolve_image("busybox:test");
+  ASSERT_TRUE(image.ok()) << image.status().to_string();
+  EXPECT_TRUE(image->digest.starts_with("sha256:"));
+  EXPECT_TRUE(runner->check_command(*image, {"sh", "-c", "x"}, {}, "").ok());
+  Status command = runner->check_command(*image, {"python3"}, {}, "");
+  EXPECT_EQ(command.code(), Code::kNotFound);
+  EXPECT_THAT(command.message(), HasSubstr("python3"));
+
+  pipeline::WorkerGroupSpec spec;
+  spec.id = {"default", "p", 1};
+  spec.image = "busybox:test";
+  spec.image_digest = image->digest;
+  spec.count = 2;
+  spec.limits = {.cpus = 0.5, .memory_bytes = 64 << 20, .pids = 50};
+  spec.run_folder = data_ + "/run/p";
+  spec.new_credential = [](const std::string&) { return Result<std::string>("c"); };
+  ASSERT_TRUE(posix_file_system().make_directories(spec.run_folder + "/run").ok());
+  ASSERT_TRUE(runner->ensure(spec).ok());
+  const std::vector<std::string> before = wait_for(*runner, 2);
+
+  runner = make();  // as after a restart of the server
+  ASSERT_TRUE(runner->ensure(spec).ok());
+  ASSERT_TRUE(runner->stop_unwanted().ok());
+  EXPECT_EQ(wait_for(*runner, 2), before);
+  ASSERT_TRUE(runner->stop(spec.id).ok());
+  wait_for(*runner, 0);
+}
+
+}  // namespace
+}  // namespace qanat::run

@@ -65,6 +65,23 @@ TEST_F(FoldTest, OverwriteTakesTheLastInDatumOrder) {
   EXPECT_EQ(output(), (Files{{"same", "A"}, {"else", "B"}}));
 }
 
+TEST_F(FoldTest, AnotherMergeMakesTheContentAnewAndRunsNothing) {
+  const Files scripts = {{"a", "same=A"}, {"b", "same=B own=1"}};
+  world_.merge = api::OutputMerge::kConcat;
+  run(scripts);
+  EXPECT_EQ(output(), (Files{{"same", "AB"}, {"own", "1"}}));
+  world_.base_merge = world_.merge;
+  world_.merge = api::OutputMerge::kOverwrite;
+  auto job = run(scripts);
+  EXPECT_TRUE(job.ran.empty());
+  EXPECT_EQ(output(), (Files{{"same", "B"}, {"own", "1"}}));
+  world_.base_merge = world_.merge;
+  world_.merge = api::OutputMerge::kError;
+  job = run(scripts);
+  ASSERT_TRUE(job.outcome.problem);
+  EXPECT_EQ(job.outcome.problem->message(), "two datums wrote /same: in:/a and in:/b");
+}
+
 TEST_F(FoldTest, APathMayMoveFromOneDatumToAnother) {
   run({{"a", "f=1"}, {"b", "g=2"}});
   const auto job = run({{"a", "g=1"}, {"b", "f=2"}});
@@ -105,7 +122,7 @@ TEST_F(FoldTest, AFileMayBecomeADirectoryAndTheReverse) {
 TEST_F(FoldTest, FirstReportCounts) {
   const std::string job = job_name(1);
   const Plan plan = world_.plan(job, {world_.tree({{"a", "f=1"}})}, kCode, PlanMode::kNormal);
-  Folder folder(world_.blobs, {job, {}, plan.table, api::OutputMerge::kError},
+  Folder folder(world_.blobs, {job, {}, plan.table, api::OutputMerge::kError, {}},
                 world_.folder().scratch());
   const KeyedRow planned = rows_of(world_.blobs, plan.table)[0];
   must(folder.add_result(planned.sort_key, world_.run_datum(job, planned.row, scripted)));
@@ -124,14 +141,14 @@ TEST_F(FoldTest, MissingAndForeignResults) {
       world_.plan(job, {world_.tree({{"a", "f=1"}, {"b", "g=1"}})}, kCode, PlanMode::kNormal);
   const auto rows = rows_of(world_.blobs, plan.table);
   {
-    Folder folder(world_.blobs, {job, {}, plan.table, api::OutputMerge::kError},
+    Folder folder(world_.blobs, {job, {}, plan.table, api::OutputMerge::kError, {}},
                   world_.folder().scratch());
     must(folder.add_result(rows[1].sort_key, world_.run_datum(job, rows[1].row, scripted)));
     const FoldOutcome outcome = must(folder.finish());
     EXPECT_FALSE(outcome.succeeded());
     EXPECT_EQ(outcome.counts, (FoldCounts{2, 1, 0, 0, 0, 1}));
   }
-  Folder folder(world_.blobs, {job, {}, plan.table, api::OutputMerge::kError},
+  Folder folder(world_.blobs, {job, {}, plan.table, api::OutputMerge::kError, {}},
                 world_.folder().scratch());
   must(folder.add_result("stranger", world_.run_datum(job, rows[1].row, scripted)));
   EXPECT_EQ(folder.finish().code(), Code::kInternal);

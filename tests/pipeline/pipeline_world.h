@@ -135,7 +135,7 @@ class PipelineWorld {
     Job job;
     job.id = job_name(++jobs_);
     job.plan = plan(job.id, roots, transform, mode);
-    FoldRequest fold{job.id, base_trees, job.plan.table, merge};
+    FoldRequest fold{job.id, base_trees, job.plan.table, merge, base_merge};
     Folder folder(blobs, fold, folder_.scratch());
     must(visit_pending(blobs, base_trees.table, job.plan.table, {},
                        [&](std::string_view key, const DatumRow& planned) -> Result<bool> {
@@ -177,6 +177,7 @@ class PipelineWorld {
   MemoryResults results;
   bool use_results = true;
   api::OutputMerge merge = api::OutputMerge::kError;
+  std::optional<api::OutputMerge> base_merge;
   JobTrees base_trees;
 
  private:

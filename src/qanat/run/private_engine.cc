@@ -117,7 +117,7 @@ Status PrivateEngine::spawn(const std::string& dockerd) {
   // again.
   ::unlink(str_cat(folder_, "/pid").c_str());
   ::unlink(socket_.c_str());
-  const std::string name = str_cat("qanat-engine-", sha256(folder_).to_hex().substr(0, 12));
+  const std::string name = cgroup_name();
   std::vector<std::string> arguments = {
       "/bin/sh", "-c", kLaunch, "sh", name, dockerd, "--data-root", str_cat(folder_, "/root"),
       "--exec-root", exec_root_, "--pidfile", str_cat(folder_, "/pid"), "-H",
@@ -178,6 +178,19 @@ Status PrivateEngine::start() {
   return spawn(find_program("dockerd"));
 }
 
+std::string PrivateEngine::cgroup_name() const {
+  return str_cat("qanat-engine-", sha256(folder_).to_hex().substr(0, 12));
+}
+
+void PrivateEngine::remove_cgroups() const {
+  ::rmdir(str_cat("/sys/fs/cgroup/", cgroup_name()).c_str());
+  auto hierarchies = posix_file_system().list("/sys/fs/cgroup");
+  if (!hierarchies.ok()) return;
+  for (const DirectoryEntry& hierarchy : *hierarchies) {
+    ::rmdir(str_cat("/sys/fs/cgroup/", hierarchy.name, "/", cgroup_name()).c_str());
+  }
+}
+
 Status PrivateEngine::stop() {
   const int engine = pid();
   if (engine <= 1 || !running()) return ok_status();
@@ -186,7 +199,10 @@ Status PrivateEngine::stop() {
   while (clock_.monotonic_ms() < deadline_ms) {
     // It may be a child of this very process.
     ::waitpid(engine, nullptr, WNOHANG);
-    if (::kill(engine, 0) != 0) return ok_status();
+    if (::kill(engine, 0) != 0) {
+      remove_cgroups();
+      return ok_status();
+    }
     clock_.sleep_for_ms(kPollMs);
   }
   return deadline_exceeded(str_cat("dockerd (pid ", engine, ") does not end"),

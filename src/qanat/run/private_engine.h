@@ -36,6 +36,8 @@ class PrivateEngine {
 
  private:
   Status spawn(const std::string& dockerd);
+  std::string cgroup_name() const;
+  void remove_cgroups() const;  // those that are empty by now
   std::string log_tail() const;
   int pid() const;
 

@@ -2,6 +2,7 @@
 
 #include <CLI/CLI.hpp>
 
+#include "qanat/api/describe.h"
 #include "qanat/base/string.h"
 #include "qanat/cli/config.h"
 
@@ -71,18 +72,46 @@ Command Cli::command(const std::string& verb, const std::string& noun, const std
   if (parent == nullptr) {
     parent = app_->add_subcommand(verb, noun.empty() ? help : "");
     parent->fallthrough();
+    parent->footer("");
     if (!noun.empty()) parent->require_subcommand(1);
   }
   if (noun.empty()) return Command(parent);
   CLI::App* app = parent->add_subcommand(noun, help);
   app->fallthrough();
+  app->footer("");  // not the parent's
   // The verb's own line in `qanat --help` lists its nouns.
   const std::string nouns = parent->get_description();
   parent->description(nouns.empty() ? noun : nouns + ", " + noun);
   return Command(app);
 }
 
+// A verb or noun that is not there, with the nearest that is: CLI11 only says that a subcommand is missing.
+Status Cli::check_words(int argc, const char* const* argv) const {
+  if (argc < 2 || argv[1][0] == '-') return ok_status();
+  auto unknown = [](std::string_view what, const std::string& word, const std::vector<std::string>& known) {
+    const std::string near = api::closest_name(word, known);
+    return invalid_argument(str_cat("there is no ", what, " ", quoted(word)),
+                            near.empty() ? "`qanat --help` lists the commands" : str_cat("did you mean ", near, "?"));
+  };
+  const auto verb = verbs_.find(argv[1]);
+  if (verb == verbs_.end()) {
+    std::vector<std::string> known;
+    for (const auto& [name, app] : verbs_) known.push_back(name);
+    return unknown("command", argv[1], known);
+  }
+  const auto nouns = verb->second->get_subcommands([](const CLI::App*) { return true; });
+  if (nouns.empty() || argc < 3 || argv[2][0] == '-') return ok_status();
+  std::vector<std::string> known;
+  for (const CLI::App* noun : nouns) known.push_back(noun->get_name());
+  if (std::find(known.begin(), known.end(), argv[2]) != known.end()) return ok_status();
+  return unknown(str_cat("command `qanat ", argv[1], "` for a"), argv[2], known);
+}
+
 int Cli::main(int argc, const char* const* argv) {
+  if (const Status status = check_words(argc, argv); !status.ok()) {
+    print_error(status);
+    return 2;
+  }
   try {
     app_->parse(argc, argv);
   } catch (const CommandError& error) {

@@ -69,6 +69,8 @@ class Cli {
 
  private:
   friend class Command;
+  Status check_words(int argc, const char* const* argv) const;
+
   std::unique_ptr<CLI::App> app_;
   std::map<std::string, CLI::App*> verbs_;
   ConnectionFlags flags_;

@@ -90,7 +90,7 @@ Status Cli::check_words(int argc, const char* const* argv) const {
   if (argc < 2 || argv[1][0] == '-') return ok_status();
   auto unknown = [](std::string_view what, const std::string& word, const std::vector<std::string>& known) {
     const std::string near = api::closest_name(word, known);
-    return invalid_argument(str_cat("there is no ", what, " ", quoted(word)),
+    return invalid_argument(str_cat("there is no ", what, " ", qanat::quoted(word)),
                             near.empty() ? "`qanat --help` lists the commands" : str_cat("did you mean ", near, "?"));
   };
   const auto verb = verbs_.find(argv[1]);

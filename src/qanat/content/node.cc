@@ -6,23 +6,11 @@
 #include <limits>
 
 #include "qanat/base/bytes.h"
-#include "qanat/base/counters.h"
 #include "qanat/base/string.h"
 
 namespace qanat::content {
 
 namespace {
-
-Counter& nodes_read() {
-  static Counter& value = counter("qanat_nodes_read_total", "Nodes of trees read and parsed");
-  return value;
-}
-
-Counter& nodes_written() {
-  static Counter& value =
-      counter("qanat_nodes_written_total", "Nodes of trees made, before deduplication");
-  return value;
-}
 
 // The finalizer of SplitMix64 (Steele, Lea, Flood 2014): a bijection that spreads every bit.
 uint64_t mix(uint64_t x) {
@@ -150,7 +138,6 @@ namespace {
 Result<NodePtr> read_node(const MapType* type, BlobReader& reader, const Hash& hash) {
   const BlobRef ref{BlobKind::kNode, hash};
   QANAT_ASSIGN_OR_RETURN(Blob bytes, reader.read(ref));
-  nodes_read().add();
   auto node = NodeParser::parse(type, std::move(bytes));
   if (!node.ok()) return node.status().with_context(ref.to_string());
   return node;
@@ -292,7 +279,6 @@ std::string_view NodeBuilder::encode(int level) {
 Status NodeBuilder::end_node(int level) {
   if (level >= kMaxNodeLevel) return internal_error("a tree grew beyond its highest level");
   QANAT_ASSIGN_OR_RETURN(BlobRef ref, writer_.add(BlobKind::kNode, encode(level)));
-  nodes_written().add();
   Level& above = level_at(level + 1);  // may move levels_, not the levels
   Level& at = *levels_[level];
   const size_t start = above.buffer.size();
@@ -348,8 +334,7 @@ Result<MapRoot> finish_map(NodeBuilder& builder, const MapType& type, BlobWriter
   if (root.hash.is_zero()) {
     auto ref = writer.add(BlobKind::kNode, *built->bytes);
     if (!ref.ok()) return ref.status().with_context(type.name);
-    nodes_written().add();
-    root.hash = ref->hash;
+      root.hash = ref->hash;
   }
   return root;
 }

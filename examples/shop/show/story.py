@@ -434,7 +434,7 @@ class Story:
             "the heads are where they were: the last good report stays",
         )
         t.say("The shop takes the bad commit back, by moving the branch to its parent:")
-        t.run("qanat update branch orders@master --head orders@master^")
+        t.run("qanat update branch orders@master --head master^")
         t.run("qanat wait commit predict@master", lines=0)
         t.run("qanat wait commit deliver@master", lines=0)
         job = self.json("list job -p deliver")[0]
@@ -453,7 +453,7 @@ class Story:
             "staging gathers commits, master moves once: one training run",
         )
         jobs_before = len(self.json("list job -p train"))
-        t.run("qanat create branch orders@staging --head orders@master")
+        t.run("qanat create branch orders@staging --head master")
         t.run(
             f"for month in {' '.join(LAST_YEAR)}; do"
             " qanat put file orders@staging:/$month.csv -f $SOURCES/orders/$month.csv || exit; done"
@@ -462,7 +462,7 @@ class Story:
             len(self.json("list job -p train")) == jobs_before,
             "eleven commits on staging started nothing",
         )
-        t.run("qanat update branch orders@master --head orders@staging")
+        t.run("qanat update branch orders@master --head staging")
         t.run("qanat wait commit deliver@master", lines=0)
         job = self.json("list job -p deliver")[0]
         jobs = self.happened("eleven months", job["id"])

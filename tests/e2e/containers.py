@@ -4,7 +4,9 @@ One engine serves a whole test run; it is stopped, with its containers, when Pyt
 """
 
 import atexit
+import hashlib
 import io
+import json
 import os
 import shutil
 import subprocess
@@ -70,6 +72,27 @@ class Engine:
 
     def import_image(self, name, files, links=(), changes=()):
         """files: {path in image: (bytes, mode)}; links: {path: target}."""
+        arguments = [f"--change={change}" for change in changes]
+        self.docker("import", *arguments, "-", name, input=self.layer(files, links))
+        return name
+
+    def load_image(self, name, files, architecture):
+        """An image that says it is for this architecture; old engines cannot import one."""
+        layer = self.layer(files, ())
+        config = {"architecture": architecture, "os": "linux", "config": {"Env": ["PATH=/bin"]},
+                  "rootfs": {"type": "layers", "diff_ids": ["sha256:" + hashlib.sha256(layer).hexdigest()]}}
+        manifest = [{"Config": "config.json", "RepoTags": [name], "Layers": ["layer.tar"]}]
+        buffer = io.BytesIO()
+        with tarfile.open(fileobj=buffer, mode="w") as tar:
+            for path, content in (("layer.tar", layer), ("config.json", json.dumps(config).encode()), ("manifest.json", json.dumps(manifest).encode())):
+                entry = tarfile.TarInfo(path)
+                entry.size = len(content)
+                tar.addfile(entry, io.BytesIO(content))
+        self.docker("load", input=buffer.getvalue())
+        return name
+
+    @staticmethod
+    def layer(files, links):
         buffer = io.BytesIO()
         with tarfile.open(fileobj=buffer, mode="w") as tar:
             for directory in ("tmp", "etc", "bin"):
@@ -84,9 +107,7 @@ class Engine:
                 entry = tarfile.TarInfo(path.lstrip("/"))
                 entry.type, entry.linkname = tarfile.SYMTYPE, target
                 tar.addfile(entry)
-        arguments = [f"--change={change}" for change in changes]
-        self.docker("import", *arguments, "-", name, input=buffer.getvalue())
-        return name
+        return buffer.getvalue()
 
     def busybox(self):
         """An image with busybox alone, its applets as links."""

@@ -37,14 +37,14 @@ def free_port():
 
 
 def wait_until(condition, what, seconds=30):
-    """Polls until condition() is true and returns its value; the deadline is an error, never a pass."""
+    """Polls until condition() is true and returns its value; the deadline is an error, never a pass. `what` may be a function."""
     deadline = time.monotonic() + seconds
     while True:
         value = condition()
         if value:
             return value
         if time.monotonic() > deadline:
-            raise AssertionError(f"after {seconds} s still not: {what}")
+            raise AssertionError(f"after {seconds} s still not: {what() if callable(what) else what}")
         time.sleep(0.02)
 
 
@@ -141,6 +141,7 @@ class Server:
             input=input,
             capture_output=True,
             text=text,
+            errors="surrogateescape" if text else None,
             timeout=timeout,
             env=environment,
             check=False,
@@ -176,6 +177,14 @@ class Server:
                 return answer.status, dict(answer.headers), answer.read()
         except urllib.error.HTTPError as error:
             return error.code, dict(error.headers), error.read()
+
+    def api(self, method, path, body=None, token=None, expect=None):
+        """An API call with a JSON body (or a text, for specs) and answer; any status but `expect` (default: 2xx) fails the test."""
+        data = body.encode() if isinstance(body, str) else json.dumps(body).encode() if body is not None else None
+        status, _, answer = self.http(method, "/api/v1" + path, body=data, token=token)
+        if (status != expect) if expect else not 200 <= status < 300:
+            raise AssertionError(f"{method} {path}: {status} {answer.decode(errors='replace')}")
+        return json.loads(answer) if answer else None
 
     # -- shorthands ---------------------------------------------------------
     def put(self, repo, path, content, branch="master"):

@@ -4,7 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "qanat/base/string.h"
-#include "qanat/worker/memory_events.h"
+#include "qanat/worker/limit_events.h"
 
 namespace qanat::worker {
 namespace {
@@ -68,10 +68,10 @@ TEST(DatumLog, LiveLinesAreTakenOnce) {
   EXPECT_EQ(texts(log.take_text()).size(), 2u);
 }
 
-TEST(MemoryEvents, BothVersionsOfControlGroups) {
-  EXPECT_EQ(parse_oom_kills("low 0\nhigh 0\nmax 3\noom 2\noom_kill 2\n"), 2u);
-  EXPECT_EQ(parse_oom_kills("oom_kill_disable 0\nunder_oom 0\noom_kill 5\n"), 5u);
-  EXPECT_EQ(parse_oom_kills(""), 0u);
+TEST(LimitEvents, BothVersionsOfControlGroups) {
+  EXPECT_EQ(parse_event_count("low 0\nhigh 0\nmax 3\noom 2\noom_kill 2\n", "oom_kill"), 2u);
+  EXPECT_EQ(parse_event_count("oom_kill_disable 0\nunder_oom 0\noom_kill 5\n", "oom_kill"), 5u);
+  EXPECT_EQ(parse_event_count("", "max"), 0u);
 }
 
 }  // namespace

@@ -139,6 +139,17 @@ Status put(Cli& cli, const Arguments& a) {
   return server->send<api::CommitInfo>("finish_commit", {{"project", address.project}, {"repo", address.repo}, {"ref", opened}}, api::FinishCommitRequest{}).status();
 }
 
+// HTTP takes a range that is not one for no range at all: better said here.
+Status check_range(std::string_view range) {
+  const auto [first_text, last_text] = split_once(range, '-');
+  const auto first = parse_u64(first_text);
+  const auto last = parse_u64(last_text);
+  const bool right = range.find('-') != std::string_view::npos && (first.ok() || first_text.empty()) && (last.ok() || last_text.empty()) &&
+                     (first.ok() || last.ok()) && (!first.ok() || !last.ok() || *first <= *last);
+  if (right) return ok_status();
+  return invalid_argument(str_cat(quoted(range), " is not a range of bytes"), "write FIRST-LAST, FIRST- or -LENGTH, such as 0-99");
+}
+
 Status get(Cli& cli, const Arguments& a) {
   QANAT_ASSIGN_OR_RETURN(const api::Address address, cli.address(a.address));
   if (a.recursive) {
@@ -147,6 +158,7 @@ Status get(Cli& cli, const Arguments& a) {
     return get_folder(cli, address, folder);
   }
   if (address.path.empty()) return invalid_argument("there is no path in the address", "write REPO@BRANCH:/PATH, or add -r for all files");
+  if (!a.range.empty()) QANAT_RETURN_IF_ERROR(check_range(a.range));
   QANAT_ASSIGN_OR_RETURN(Connection * server, cli.connection());
   QANAT_ASSIGN_OR_RETURN(auto answer, server->download("get_file", {{"project", address.project}, {"repo", address.repo}, {"path", address.path}},
                                                        {{"ref", address.ref.to_string()}}, a.range.empty() ? "" : "bytes=" + a.range));

@@ -1,6 +1,7 @@
 // Files: writing (streams of edits, single files, URLs, deletes) and reading (bytes, lists, globs, archives, diffs, history).
 
 #include "qanat/api/address.h"
+#include "qanat/api/error.h"
 #include "qanat/api/file_stream.h"
 #include "qanat/base/counters.h"
 #include "qanat/base/path.h"
@@ -23,14 +24,14 @@ std::string ref_of(const Call& call) { return call.query_or("ref", api::kDefault
 // One request that changes files: bytes become stored files as they come, edits are gathered, and all of it is applied at once.
 class Edit {
  public:
-  static Result<std::unique_ptr<Edit>> begin(Call& call) {
+  static Result<std::unique_ptr<Edit>> begin(Call& call, content::ContentStore::WriterOptions options = {}) {
     // Refused before a body of any size is read, not after.
     QANAT_ASSIGN_OR_RETURN(const auto repo, call.state.versions->inspect_repo(repo_of(call)));
     if (!repo.record.pipeline.empty()) {
       return failed_precondition(str_cat("repo ", repo.repo, " is the output of pipeline ", repo.record.pipeline, ": only that pipeline writes to it"), "put the file into one of the pipeline's input repos");
     }
     QANAT_ASSIGN_OR_RETURN(content::ContentStore * content, call.state.contents->project(call.project()));
-    return std::unique_ptr<Edit>(new Edit(call, content));
+    return std::unique_ptr<Edit>(new Edit(call, content, options));
   }
 
   using Source = std::function<Result<size_t>(char* buffer, size_t size)>;
@@ -66,10 +67,10 @@ class Edit {
   }
 
  private:
-  Edit(Call& call, content::ContentStore* content)
+  Edit(Call& call, content::ContentStore* content, content::ContentStore::WriterOptions options)
       : call_(call),
         content_(content),
-        writer_(content->new_writer()),
+        writer_(content->new_writer(options)),
         files_(*writer_),
         edits_(*call.state.scratch.file_system, call.state.scratch.directory, call.state.scratch.memory_budget) {}
 
@@ -81,28 +82,40 @@ class Edit {
   std::vector<char> buffer_ = std::vector<char>(kPiece);
 };
 
+// A stream that ends before its end is the sender's doing, and no loss of what is stored here.
+Status of_sender(Status status) {
+  if (status.code() != Code::kDataLoss) return status;
+  return invalid_argument(status.message(), "nothing was changed; send it again");
+}
+
 Status edit_files(Call& call) {
   QANAT_ASSIGN_OR_RETURN(const auto edit, Edit::begin(call));
   std::string description = call.query_or("description");
   api::FileStreamReader in([&call](char* buffer, size_t size) { return call.request.read(buffer, size); });
+  const auto content = [&in](char* buffer, size_t size) -> Result<size_t> {
+    auto got = in.read(buffer, size);
+    if (!got.ok()) return of_sender(got.status());
+    return got;
+  };
   while (true) {
-    QANAT_ASSIGN_OR_RETURN(const auto frame, in.next());
-    if (!frame) break;
-    switch (frame->type) {
+    const auto frame = in.next();
+    if (!frame.ok()) return of_sender(frame.status());
+    if (!*frame) break;
+    switch ((*frame)->type) {
       case api::FrameType::kHead: {
-        QANAT_ASSIGN_OR_RETURN(const auto head, api::parse_json<api::EditsHead>(frame->json));
+        QANAT_ASSIGN_OR_RETURN(const auto head, api::parse_json<api::EditsHead>((*frame)->json));
         if (!head.description.empty()) description = head.description;
         break;
       }
       case api::FrameType::kPut:
-        QANAT_RETURN_IF_ERROR(edit->put(frame->path, frame->append, [&in](char* buffer, size_t size) { return in.read(buffer, size); }));
+        QANAT_RETURN_IF_ERROR(edit->put((*frame)->path, (*frame)->append, content));
         break;
       case api::FrameType::kDelete:
-        QANAT_RETURN_IF_ERROR(edit->remove(frame->path));
+        QANAT_RETURN_IF_ERROR(edit->remove((*frame)->path));
         break;
       case api::FrameType::kCopy: {
-        QANAT_ASSIGN_OR_RETURN(const auto source, api::parse_json<api::CopySource>(frame->json));
-        QANAT_RETURN_IF_ERROR(edit->copy(source, frame->path));
+        QANAT_ASSIGN_OR_RETURN(const auto source, api::parse_json<api::CopySource>((*frame)->json));
+        QANAT_RETURN_IF_ERROR(edit->copy(source, (*frame)->path));
         break;
       }
       default:
@@ -146,7 +159,7 @@ Status delete_file(Call& call) {
   QANAT_ASSIGN_OR_RETURN(content::ContentStore * content, call.state.contents->project(call.project()));
   const auto entry = content::Tree(content->blobs(), commit ? commit->record.root : content::TreeRoot()).stat(path);
   if (!entry.ok()) return entry.status().with_context(str_cat(call.path("repo"), "@", ref));
-  QANAT_ASSIGN_OR_RETURN(const auto edit, Edit::begin(call));
+  QANAT_ASSIGN_OR_RETURN(const auto edit, Edit::begin(call, {.may_use_reserve = true}));
   QANAT_RETURN_IF_ERROR(edit->remove(path));
   return edit->finish(call.query_or("description"));
 }
@@ -191,7 +204,8 @@ Status get_file(Call& call) {
   const net::ByteRange range = net::parse_range(call.request.head().headers.get("Range"), file.size);
   if (range.kind == net::ByteRange::Kind::kUnsatisfiable) {
     headers.set("Content-Range", str_cat("bytes */", file.size));
-    return call.response.send(416, "");
+    const Status status = invalid_argument(str_cat("the range begins after the end of /", path, ", which has ", file.size, " bytes"));
+    return call.response.send(416, api::error_json(status), "application/json");
   }
   const bool part = range.kind == net::ByteRange::Kind::kPart;
   const uint64_t first = part ? range.first : 0;

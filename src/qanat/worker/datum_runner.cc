@@ -9,7 +9,6 @@
 #include <cstring>
 
 #include "qanat/base/string.h"
-#include "qanat/worker/memory_events.h"
 #include "qanat/worker/output_walk.h"
 
 namespace qanat::worker {
@@ -144,8 +143,10 @@ Status DatumRunner::collect(RanDatum& ran) {
   return status;
 }
 
-void DatumRunner::explain(const CommandResult& result, std::uint64_t oom, const DatumLog& log,
-                          Attempt& attempt) const {
+void DatumRunner::explain(const CommandResult& result, const LimitEvents& before,
+                          const DatumLog& log, Attempt& attempt) const {
+  const LimitEvents now = limit_events();
+  const std::uint64_t oom = now.oom_kills - before.oom_kills;
   const std::string after = str_cat(" after ", format_duration(result.duration_ms));
   const bool killed = result.exit_code == 128 + SIGKILL;
   switch (result.end) {
@@ -179,6 +180,11 @@ void DatumRunner::explain(const CommandResult& result, std::uint64_t oom, const 
       result.end == CommandResult::End::kSignalled
           ? str_cat("the command was killed by ", signal_name(result.exit_code - 128), after)
           : str_cat("the command ended with code ", result.exit_code, after);
+  if (now.refused_forks > before.refused_forks) {
+    attempt.reason += ", after being refused a process or thread: over resource_limits.pids";
+    attempt.hint = "raise resource_limits.pids, or start fewer processes at once";
+    return;
+  }
   if (settings_.network == "none" &&
       (mentions_network(log.recent(2)) || mentions_network(log.recent(1)))) {
     attempt.reason += "; it seems to want a network, and has none";
@@ -191,7 +197,7 @@ void DatumRunner::explain(const CommandResult& result, std::uint64_t oom, const 
 DatumRunner::Attempt DatumRunner::attempt(const CommandSpec& command, const Cancellation& cancel,
                                           DatumLog& log, RanDatum& ran) {
   Attempt attempt;
-  const uint64_t oom_before = oom_kills();
+  const LimitEvents before = limit_events();
   CommandResult result = processes_.run(
       command, [&log](int stream, std::string_view bytes) { log.write(stream, bytes); }, cancel);
   log.end_attempt();
@@ -204,7 +210,7 @@ DatumRunner::Attempt DatumRunner::attempt(const CommandSpec& command, const Canc
                     (result.exit_code == 0 || std::find(accepted.begin(), accepted.end(),
                                                         result.exit_code) != accepted.end());
   if (!attempt.success) {
-    explain(result, oom_kills() - oom_before, log, attempt);
+    explain(result, before, log, attempt);
     attempt.final = result.end == CommandResult::End::kNotStarted &&
                     result.start_error.code() == Code::kFailedPrecondition;
   }

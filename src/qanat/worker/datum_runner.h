@@ -21,6 +21,7 @@
 #include "qanat/base/status.h"
 #include "qanat/worker/account.h"
 #include "qanat/worker/datum_log.h"
+#include "qanat/worker/limit_events.h"
 #include "qanat/worker/pfs_folder.h"
 #include "qanat/worker/user_process.h"
 
@@ -92,7 +93,7 @@ class DatumRunner {
   Attempt attempt(const CommandSpec& command, const Cancellation& cancel, DatumLog& log,
                   RanDatum& ran);
   Status collect(RanDatum& ran);
-  void explain(const CommandResult& result, std::uint64_t oom_kills, const DatumLog& log,
+  void explain(const CommandResult& result, const LimitEvents& before, const DatumLog& log,
                Attempt& attempt) const;
   CommandSpec command_for(const FetchedDatum& datum, bool error_command) const;
 

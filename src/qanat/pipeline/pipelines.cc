@@ -359,6 +359,10 @@ Result<PipelineChange> Pipelines::put(const std::string& project, Draft draft, b
           record.created_ms = record.updated_ms;
           QANAT_ASSIGN_OR_RETURN(record.last_wave, services_.versions->last_wave(project));
         }
+        if (record.withdrawn) {
+          record.stopped = record.withdrawn = false;
+          record.reason.clear();
+        }
         record.rights.clear();
         for (const InputBranch& input : record.inputs) record.rights.push_back({"reader:" + input.repo, author.token});
         record.rights.push_back({"writer:" + spec.name, author.token});
@@ -534,6 +538,7 @@ Result<std::vector<std::string>> Pipelines::withdraw(const std::string& token) {
     if (std::none_of(rights.begin(), rights.end(), [&](const GrantedRight& r) { return r.granted_by == token; })) continue;
     QANAT_RETURN_IF_ERROR(change(controller->project(), controller->name(), false, [&](PipelineRecord& record) -> Status {
       std::erase_if(record.rights, [&](const GrantedRight& r) { return r.granted_by == token; });
+      record.withdrawn = record.withdrawn || !record.stopped;
       record.stopped = true;
       record.reason = str_cat("its rights were withdrawn: the token ", token, ", which granted them, was deleted; update it with a token that has them");
       return ok_status();

@@ -50,6 +50,7 @@ struct PipelineRecord {
   std::string output_branch;
   std::vector<InputBranch> inputs;  // each once
   bool stopped = false;  // by a user, or because rights were withdrawn; `reason` says which
+  bool withdrawn = false;  // it is stopped only because rights were withdrawn: an update that grants them starts it
   std::string reason;    // why it is stopped or failing
   int64_t created_ms = 0;
   int64_t updated_ms = 0;
@@ -65,6 +66,7 @@ void describe(V& v, PipelineRecord& t) {
   v.required("output_branch", t.output_branch, "");
   v.optional("inputs", t.inputs, "");
   v.optional("stopped", t.stopped, "");
+  v.optional("withdrawn", t.withdrawn, "");
   v.optional("reason", t.reason, "");
   v.required("created_ms", t.created_ms, "");
   v.required("updated_ms", t.updated_ms, "");

@@ -49,7 +49,7 @@ class ContentStoreImpl : public ContentStore {
   BlobStore& blobs() override { return blobs_; }
   SegmentIndex& results() override { return *result_index_; }
   std::unique_ptr<ContentWriter> new_writer(WriterOptions options) override {
-    return make_packing_writer({meta_, objects_, &blobs_, &epochs_, session_}, options.deduplicate);
+    return make_packing_writer({meta_, objects_, &blobs_, &epochs_, session_}, options);
   }
 
   // What is due, or (`all`) also what is not urgent.

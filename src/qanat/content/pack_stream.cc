@@ -7,9 +7,11 @@
 
 namespace qanat::content {
 
-PackStream::PackStream(object::ObjectStore* objects, chunk::Encoder* encoder, std::string project,
-                       uint64_t epoch)
-    : objects_(objects), writer_([this](std::string_view bytes) { return take(bytes); }, encoder) {
+PackStream::PackStream(object::ObjectStore* objects, object::ObjectStore::CreateOptions options,
+                       chunk::Encoder* encoder, std::string project, uint64_t epoch)
+    : objects_(objects),
+      options_(options),
+      writer_([this](std::string_view bytes) { return take(bytes); }, encoder) {
   id_.epoch = epoch;
   system_random().fill(reinterpret_cast<char*>(id_.id.data()), id_.id.size());
   object_key_ = pack_object_key(project, id_);
@@ -24,7 +26,7 @@ Status PackStream::take(std::string_view bytes) {
 Status PackStream::drain() {
   if (buffer_.empty()) return ok_status();
   if (object_ == nullptr) {
-    QANAT_ASSIGN_OR_RETURN(object_, objects_->create(object_key_));
+    QANAT_ASSIGN_OR_RETURN(object_, objects_->create(object_key_, options_));
   }
   QANAT_RETURN_IF_ERROR(object_->append(buffer_));
   buffer_offset_ += buffer_.size();

@@ -22,8 +22,8 @@ namespace qanat::content {
 class PackStream {
  public:
   // Borrowed: objects, encoder.
-  PackStream(object::ObjectStore* objects, chunk::Encoder* encoder, std::string project,
-             uint64_t epoch);
+  PackStream(object::ObjectStore* objects, object::ObjectStore::CreateOptions options,
+             chunk::Encoder* encoder, std::string project, uint64_t epoch);
 
   const chunk::PackId& id() const { return id_; }
 
@@ -45,6 +45,7 @@ class PackStream {
   Status drain();
 
   object::ObjectStore* objects_;
+  object::ObjectStore::CreateOptions options_;
   chunk::PackId id_;
   std::string object_key_;
   std::unique_ptr<object::ObjectWriter> object_;

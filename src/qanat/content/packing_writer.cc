@@ -19,8 +19,8 @@ constexpr int kEarlyAttempts = 5;
 
 class PackingWriter : public ContentWriter {
  public:
-  PackingWriter(WriterContext context, bool deduplicate)
-      : context_(std::move(context)), deduplicate_(deduplicate) {}
+  PackingWriter(WriterContext context, ContentStore::WriterOptions options)
+      : context_(std::move(context)), options_(options) {}
 
   ~PackingWriter() override { context_.blobs->index().give_up(waiting_, sent_); }
 
@@ -51,7 +51,7 @@ class PackingWriter : public ContentWriter {
   chunk::BlobLocation location_of(const Pending& pending) const;
 
   const WriterContext context_;
-  const bool deduplicate_;
+  const ContentStore::WriterOptions options_;
   chunk::Encoder encoder_;
   std::optional<Epoch> epoch_;  // since begin()
   SessionMark session_;
@@ -89,7 +89,7 @@ Result<BlobRef> PackingWriter::add(BlobKind kind, std::string_view plain, const 
   QANAT_RETURN_IF_ERROR(begin());
   BlobRef ref = known != nullptr ? BlobRef{kind, *known} : chunk::name_blob(kind, plain);
   bool present = pending_.contains(ref);
-  if (!present && deduplicate_) {
+  if (!present && options_.deduplicate) {
     QANAT_ASSIGN_OR_RETURN(present, known_to_index(ref));
   }
   if (present) {
@@ -98,8 +98,10 @@ Result<BlobRef> PackingWriter::add(BlobKind kind, std::string_view plain, const 
     return ref;
   }
   if (open_ == nullptr) {
-    open_ = std::make_unique<PackStream>(context_.objects, &encoder_, context_.blobs->project(),
-                                         epoch_->number);
+    open_ = std::make_unique<PackStream>(
+        context_.objects,
+        object::ObjectStore::CreateOptions{.may_use_reserve = options_.may_use_reserve}, &encoder_,
+        context_.blobs->project(), epoch_->number);
     pack_ids_.push_back(open_->id());
     ++stats_.packs;
   }
@@ -187,6 +189,7 @@ Status PackingWriter::flush() {
 }
 
 void PackingWriter::add_to(meta::Transaction* transaction) const {
+  if (options_.may_use_reserve) transaction->may_use_reserve = true;
   if (!session_.key.empty()) {
     transaction->when(meta::create_revision_is(session_.key, session_.create_revision));
   }
@@ -257,8 +260,9 @@ Status PackingWriter::recheck() {
 
 }  // namespace
 
-std::unique_ptr<ContentWriter> make_packing_writer(WriterContext context, bool deduplicate) {
-  return std::make_unique<PackingWriter>(std::move(context), deduplicate);
+std::unique_ptr<ContentWriter> make_packing_writer(WriterContext context,
+                                                   ContentStore::WriterOptions options) {
+  return std::make_unique<PackingWriter>(std::move(context), options);
 }
 
 }  // namespace qanat::content

@@ -20,6 +20,7 @@ struct WriterContext {
   std::function<SessionMark()> session;  // null: no session
 };
 
-std::unique_ptr<ContentWriter> make_packing_writer(WriterContext context, bool deduplicate);
+std::unique_ptr<ContentWriter> make_packing_writer(WriterContext context,
+                                                   ContentStore::WriterOptions options);
 
 }  // namespace qanat::content

@@ -27,8 +27,13 @@ Counters& counters() {
 
 class LocalObjectStore::Writer : public ObjectWriter {
  public:
-  Writer(LocalObjectStore& store, std::string key, std::string path, std::unique_ptr<File> file)
-      : store_(store), key_(std::move(key)), path_(std::move(path)), file_(std::move(file)) {}
+  Writer(LocalObjectStore& store, std::string key, std::string path, std::unique_ptr<File> file,
+         CreateOptions options)
+      : store_(store),
+        options_(options),
+        key_(std::move(key)),
+        path_(std::move(path)),
+        file_(std::move(file)) {}
   ~Writer() override { abort(); }
 
   Status append(std::string_view bytes) override {
@@ -77,7 +82,7 @@ class LocalObjectStore::Writer : public ObjectWriter {
   }
 
   Status write(std::string_view bytes) {
-    QANAT_RETURN_IF_ERROR(store_.check_space(bytes.size()));
+    QANAT_RETURN_IF_ERROR(store_.check_space(bytes.size(), options_.may_use_reserve));
     QANAT_RETURN_IF_ERROR(file_->pwrite(written_, bytes).with_context(str_cat("object ", key_)));
     written_ += bytes.size();
     return ok_status();
@@ -93,6 +98,7 @@ class LocalObjectStore::Writer : public ObjectWriter {
   }
 
   LocalObjectStore& store_;
+  const CreateOptions options_;
   const std::string key_;
   const std::string path_;
   std::unique_ptr<File> file_;  // null once finished or given up
@@ -117,11 +123,12 @@ std::string LocalObjectStore::path_of(std::string_view key) const {
   return str_cat(root_, "/", key);
 }
 
-Status LocalObjectStore::check_space(uint64_t bytes) const {
+Status LocalObjectStore::check_space(uint64_t bytes, bool may_use_reserve) const {
   QANAT_ASSIGN_OR_RETURN(SpaceInfo space, files_.free_space(root_));
   uint64_t reserve =
       std::max(options_.reserve_bytes,
                static_cast<uint64_t>(options_.reserve_fraction * static_cast<double>(space.total)));
+  if (may_use_reserve) reserve /= 4;
   if (space.available >= bytes && space.available - bytes >= reserve) return ok_status();
   return resource_exhausted(
       str_cat("the disk of ", root_, " is full: ", format_size(space.available), " free, of which ",
@@ -140,15 +147,16 @@ Status LocalObjectStore::make_folder(const std::string& folder) {
   return ok_status();
 }
 
-Result<std::unique_ptr<ObjectWriter>> LocalObjectStore::create(std::string_view key) {
+Result<std::unique_ptr<ObjectWriter>> LocalObjectStore::create(std::string_view key,
+                                                               CreateOptions options) {
   QANAT_RETURN_IF_ERROR(check_key(key));
-  QANAT_RETURN_IF_ERROR(check_space(0));
+  QANAT_RETURN_IF_ERROR(check_space(0, options.may_use_reserve));
   std::string path = path_of(key);
   QANAT_RETURN_IF_ERROR(make_folder(parent_directory(path)).with_context(str_cat("object ", key)));
   auto file = files_.open(path, OpenMode::kCreateExclusive);
   if (!file.ok()) return file.status().with_context(str_cat("object ", key));
   return std::unique_ptr<ObjectWriter>(
-      new Writer(*this, std::string(key), std::move(path), *std::move(file)));
+      new Writer(*this, std::string(key), std::move(path), *std::move(file), options));
 }
 
 Result<std::string> LocalObjectStore::read(std::string_view key, int64_t offset,

@@ -23,7 +23,8 @@ namespace qanat::object {
 
 struct LocalObjectStoreOptions {
   // New objects are refused when less than max(reserve_bytes, reserve_fraction of the disk) is
-  // free, so that reading, removing and garbage collection can go on.
+  // free, so that reading, removing, garbage collection and the end of running jobs can go on. Of it, a quarter is
+  // kept from those too: metadata needs it.
   uint64_t reserve_bytes = 64u << 20;
   double reserve_fraction = 0.01;
 };
@@ -34,7 +35,8 @@ class LocalObjectStore : public ObjectStore {
   static Result<std::unique_ptr<LocalObjectStore>> open(FileSystem& files, std::string root,
                                                         LocalObjectStoreOptions options = {});
 
-  Result<std::unique_ptr<ObjectWriter>> create(std::string_view key) override;
+  using ObjectStore::create;
+  Result<std::unique_ptr<ObjectWriter>> create(std::string_view key, CreateOptions options) override;
   Result<std::string> read(std::string_view key, int64_t offset, int64_t length) const override;
   Result<int64_t> size(std::string_view key) const override;
   Status remove(std::string_view key) override;
@@ -42,7 +44,7 @@ class LocalObjectStore : public ObjectStore {
   std::string describe() const override;
 
   // kResourceExhausted, with a hint, if `bytes` more would touch the reserve.
-  Status check_space(uint64_t bytes) const;
+  Status check_space(uint64_t bytes, bool may_use_reserve = false) const;
 
  private:
   class Writer;

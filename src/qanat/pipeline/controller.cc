@@ -1,5 +1,7 @@
 #include "qanat/pipeline/controller.h"
 
+#include <span>
+
 #include "qanat/base/log.h"
 #include "qanat/base/string.h"
 #include "qanat/pipeline/fold.h"
@@ -15,6 +17,52 @@ constexpr size_t kResultsInSegment = 100'000;
 
 // Results that a transaction registers beside a writer's packs; a job with more registers the rest in transactions before.
 constexpr size_t kMaxRegistrations = 16;
+
+constexpr std::string_view kStoppedByUser = "stopped by a user";
+
+// Segments of results on their way into the index; those that did not get there are given up at the end.
+class UnregisteredResults {
+ public:
+  UnregisteredResults(content::SegmentIndex& index, std::vector<content::SegmentRegistration> segments)
+      : index_(index), segments_(std::move(segments)) {}
+  ~UnregisteredResults() {
+    if (done_ < segments_.size()) index_.give_up(std::span(segments_).subspan(done_), sent_);
+  }
+  UnregisteredResults(const UnregisteredResults&) = delete;
+  UnregisteredResults& operator=(const UnregisteredResults&) = delete;
+
+  size_t left() const { return segments_.size() - done_; }
+  // Adds the next `count` to the transaction.
+  void add_to(meta::Transaction& transaction, size_t count) {
+    if (count == 0) return;
+    transaction.when(index_.guard(segments_[done_]));
+    for (size_t i = done_; i < done_ + count; ++i) transaction.add(index_.registration(segments_[i]));
+    sent_ = true;
+  }
+  void committed(size_t count, int64_t revision) {
+    for (; count > 0; --count) index_.registered(segments_[done_++], revision);
+    sent_ = false;
+  }
+  // All but the last `keep`, in transactions of their own: results are harmless by themselves.
+  Status register_all_but(meta::Store& store, size_t keep) {
+    while (left() > keep) {
+      meta::Transaction transaction;
+      const size_t count = std::min(left() - keep, kMaxRegistrations);
+      add_to(transaction, count);
+      transaction.may_use_reserve = true;
+      QANAT_ASSIGN_OR_RETURN(const auto written, store.commit(std::move(transaction)));
+      if (!written.succeeded) return unavailable("results could not be registered", "this is tried again");
+      committed(count, written.revision);
+    }
+    return ok_status();
+  }
+
+ private:
+  content::SegmentIndex& index_;
+  std::vector<content::SegmentRegistration> segments_;
+  size_t done_ = 0;
+  bool sent_ = false;  // a transaction with the first of the rest may have been sent
+};
 
 std::string describe_failure(const KeyedRow& failure) {
   const auto inputs = describe_sort_key(failure.sort_key);
@@ -138,29 +186,60 @@ void Controller::set_trouble(std::string text) {
 }
 
 Status Controller::stop_job(const std::string& id) {
-  std::shared_ptr<JobRun> run;
-  {
-    MutexLock lock(mutex_);
-    if (run_ && run_->id() == id) {
-      run = run_;
-    } else {
-      const bool waits = std::any_of(waves_.begin(), waves_.end(), [&id](const Waiting& w) { return w.id == id; });
-      if (!waits) return failed_precondition(str_cat("job ", name_, "@", id, " has ended already"));
-      killed_ = id;
+  for (int attempt = 0; attempt < 100; ++attempt) {
+    std::shared_ptr<JobRun> run;
+    std::optional<Waiting> waiting;
+    {
+      MutexLock lock(mutex_);
+      if (run_ && run_->id() == id) run = run_;
+      for (const Waiting& w : waves_) {
+        if (w.id == id) waiting = w;
+      }
     }
+    if (!waiting) break;
+    const Status stopped = run ? run->stop(std::string(kStoppedByUser)) : stop_waiting_job(*waiting);
+    if (stopped.ok()) {
+      wake();
+      return ok_status();
+    }
+    // It began, was opened again, or ended meanwhile.
+    if (stopped.code() != Code::kConflict && stopped.code() != Code::kFailedPrecondition) return stopped;
+    services_.clock->sleep_for_ms(10);
   }
-  if (run) run->cancel(JobState::kKilled, "stopped by a user");
-  wake();
-  return ok_status();
+  return failed_precondition(str_cat("job ", name_, "@", id, " has ended already"));
+}
+
+// Notes it in the job's record, which planning respects.
+Status Controller::stop_waiting_job(const Waiting& job) {
+  int64_t revision = 0;
+  QANAT_ASSIGN_OR_RETURN(const auto existing, job_at(job.wave, &revision));
+  JobRecord record;
+  if (existing) {
+    record = *existing;
+  } else {
+    record.id = job.id;
+    record.wave = job.wave;
+    record.state = JobState::kCreated;
+    record.spec_version = this->record().version;
+    record.created_ms = services_.clock->wall_ms();
+  }
+  if (is_final(record.state)) return failed_precondition(str_cat("job ", name_, "@", job.id, " has ended already"));
+  record.stopping = kStoppedByUser;
+  const std::string key = job_key(project_, name_, job.wave);
+  meta::Transaction transaction;
+  transaction.when(meta::mod_revision_is(key, revision)).when(meta::key_present(pipeline_key(project_, name_))).put(key, encode(record));
+  transaction.may_use_reserve = true;
+  QANAT_ASSIGN_OR_RETURN(const meta::TransactionResult result, services_.meta->commit(std::move(transaction)));
+  return result.succeeded ? ok_status() : conflict("the job has moved on");
 }
 
 void Controller::tick() {
   const auto run = running();
   if (run && run->tick()) peers_.work_available(group());
-  bool retry = false;
+  bool retry = run && run->idle();  // its wake may have been lost with an error
   {
     MutexLock lock(mutex_);
-    retry = retry_at_ms_ != 0 && services_.clock->monotonic_ms() >= retry_at_ms_;
+    retry = retry || (retry_at_ms_ != 0 && services_.clock->monotonic_ms() >= retry_at_ms_);
   }
   if (retry) wake();
 }
@@ -213,7 +292,6 @@ void Controller::step() {
 Result<bool> Controller::advance() {
   std::shared_ptr<JobRun> run;
   std::optional<Waiting> next;
-  bool killed = false;
   PipelineRecord record;
   {
     MutexLock lock(mutex_);
@@ -221,13 +299,18 @@ Result<bool> Controller::advance() {
     run = run_;
     record = record_;
     if (!waves_.empty()) next = waves_.front();
-    killed = next && killed_ == next->id;
   }
   if (run) {
     if (!run->idle()) return false;
     // Given up without a reason: its wave is planned again, with the spec in force now (see begin).
     const auto cancelled = run->cancelled();
-    if (!cancelled || !cancelled->reason.empty()) QANAT_RETURN_IF_ERROR(finish(*run));
+    if (!cancelled || !cancelled->reason.empty()) {
+      // A transaction of ours whose answer was lost may have ended the job, or moved its journal: then what meta says is taken up below.
+      int64_t revision = 0;
+      const int64_t known = run->mod_revision();
+      QANAT_ASSIGN_OR_RETURN(const auto stored, job_at(run->record().wave, &revision));
+      if (stored && !is_final(stored->state) && revision == known) QANAT_RETURN_IF_ERROR(finish(*run));
+    }
     services_.logs->forget(project_, name_, run->id());
     MutexLock lock(mutex_);
     run_.reset();
@@ -242,11 +325,36 @@ Result<bool> Controller::advance() {
     if (record_.version == record.version) spec_ = current;
   }
   if (!next) return false;
-  if (record.stopped || killed) {
-    QANAT_RETURN_IF_ERROR(end_unrun(*next, *current, JobState::kKilled, killed ? "stopped by a user" : "the pipeline was stopped", {}));
+  int64_t revision = 0;
+  QANAT_ASSIGN_OR_RETURN(auto existing, job_at(next->wave, &revision));
+  if (existing && is_final(existing->state)) {
+    adopt_end(*existing);
     return true;
   }
-  return begin(*next);
+  if (existing && !existing->stopping.empty()) {
+    QANAT_RETURN_IF_ERROR(end_unrun(*next, *current, JobState::kKilled, existing->stopping, {}));
+    return true;
+  }
+  if (record.stopped) {
+    QANAT_RETURN_IF_ERROR(end_unrun(*next, *current, JobState::kKilled, "the pipeline was stopped", {}));
+    return true;
+  }
+  if (existing && existing->state == JobState::kRunning && existing->spec_version == current->record.version) {
+    // The server was restarted while it ran.
+    QANAT_RETURN_IF_ERROR(start_run(current, *std::move(existing), revision, true));
+    return true;
+  }
+  return begin(*next, current);
+}
+
+void Controller::adopt_end(const JobRecord& job) {
+  {
+    MutexLock lock(mutex_);
+    record_.last_wave = std::max(record_.last_wave, job.wave);
+    if (job.state == JobState::kSuccess) record_.base_wave = std::max(record_.base_wave, job.wave);
+    if (!waves_.empty() && waves_.front().wave == job.wave) waves_.pop_front();
+  }
+  peers_.job_ended(project_);
 }
 
 Result<std::optional<JobRecord>> Controller::job_at(int64_t wave, int64_t* revision) const {
@@ -258,31 +366,16 @@ Result<std::optional<JobRecord>> Controller::job_at(int64_t wave, int64_t* revis
   return std::optional<JobRecord>(std::move(record));
 }
 
-Result<bool> Controller::begin(const Waiting& next) {
-  const std::shared_ptr<const CompiledSpec> spec = this->spec();
-  int64_t revision = 0;
-  QANAT_ASSIGN_OR_RETURN(auto existing, job_at(next.wave, &revision));
-  if (existing && is_final(existing->state)) {
-    // Ended by a transaction whose answer was lost.
-    MutexLock lock(mutex_);
-    record_.last_wave = std::max(record_.last_wave, next.wave);
-    if (existing->state == JobState::kSuccess) record_.base_wave = next.wave;
-    waves_.pop_front();
-    return true;
-  }
-  if (existing && existing->spec_version == spec->record.version) {
-    // The server was restarted while it ran.
-    QANAT_RETURN_IF_ERROR(start_run(spec, *std::move(existing), revision));
-    return true;
-  }
-  // Begun with another version of the spec: its datums that are done stay reusable by key.
-  if (existing) QANAT_RETURN_IF_ERROR(keep_results(*existing, *spec));
+Result<bool> Controller::begin(const Waiting& next, const std::shared_ptr<const CompiledSpec>& spec) {
   QANAT_ASSIGN_OR_RETURN(Inputs inputs, resolve_inputs(*spec, next.wave));
   if (!inputs.ready) return false;
   if (!inputs.failed.empty()) {
     QANAT_RETURN_IF_ERROR(end_unrun(next, *spec, JobState::kUnrunnable, inputs.failed, std::move(inputs.inputs)));
     return true;
   }
+  // Begun with another version of the spec: its datums that are done stay reusable by key.
+  QANAT_ASSIGN_OR_RETURN(const auto existing, job_at(next.wave));
+  if (existing) QANAT_RETURN_IF_ERROR(keep_results(*existing, *spec));
   QANAT_RETURN_IF_ERROR(plan_and_start(spec, next, std::move(inputs)));
   return true;
 }
@@ -389,33 +482,36 @@ Status Controller::plan_and_start(std::shared_ptr<const CompiledSpec> spec, cons
 
   int64_t revision = 0;
   QANAT_ASSIGN_OR_RETURN(const auto existing, job_at(next.wave, &revision));
+  if (existing && (is_final(existing->state) || !existing->stopping.empty())) return conflict("the job was ended meanwhile");
   if (existing) record.created_ms = existing->created_ms;
   const std::string key = job_key(project_, name_, next.wave);
   while (true) {
     QANAT_RETURN_IF_ERROR(writer->flush());
     meta::Transaction transaction;
     writer->add_to(&transaction);
-    transaction.when(meta::mod_revision_is(key, revision)).put(key, encode(record));
+    transaction.when(meta::mod_revision_is(key, revision)).when(meta::key_present(pipeline_key(project_, name_))).put(key, encode(record));
     QANAT_ASSIGN_OR_RETURN(const meta::TransactionResult result, services_.meta->commit(std::move(transaction)));
     if (result.succeeded) {
       writer->committed(result.revision);
-      return start_run(std::move(spec), std::move(record), result.revision);
+      return start_run(std::move(spec), std::move(record), result.revision, false);
     }
     int64_t now = 0;
     QANAT_RETURN_IF_ERROR(job_at(next.wave, &now).status());
-    if (now != revision) return conflict(str_cat("job ", name_, "@", next.id, " was changed by another server"));
+    if (now != revision) return conflict(str_cat("the record of job ", name_, "@", next.id, " has changed"));
+    QANAT_ASSIGN_OR_RETURN(const auto pipeline, services_.meta->get(pipeline_key(project_, name_)));
+    if (!pipeline) return conflict(str_cat("pipeline ", name_, " was deleted"));
     QANAT_RETURN_IF_ERROR(writer->recheck());
   }
 }
 
-Status Controller::start_run(std::shared_ptr<const CompiledSpec> spec, JobRecord record, int64_t revision) {
+Status Controller::start_run(std::shared_ptr<const CompiledSpec> spec, JobRecord record, int64_t revision, bool resumed) {
   content::MapRoot base_table;
   if (record.base_wave != 0) {
     QANAT_ASSIGN_OR_RETURN(const auto base, job_at(record.base_wave));
     if (!base) return data_loss(str_cat("the record of job ", record.base_wave, " of pipeline ", name_, " is missing"));
     QANAT_ASSIGN_OR_RETURN(base_table, content::MapRoot::from_text(base->table));
   }
-  QANAT_ASSIGN_OR_RETURN(auto run, JobRun::open(services_, project_, name_, spec->spec, std::move(record), revision, std::move(base_table),
+  QANAT_ASSIGN_OR_RETURN(auto run, JobRun::open(services_, project_, name_, spec->spec, std::move(record), revision, std::move(base_table), resumed,
                                                 [weak = weak_from_this()] {
                                                   if (auto self = weak.lock()) self->wake();
                                                 }));
@@ -485,7 +581,8 @@ Status Controller::finish(JobRun& run) {
       request.base_merge = base_spec->spec.output_merge;
     }
   }
-  const auto writer = content->new_writer();
+  // A full disk must not strand a running job.
+  const auto writer = content->new_writer({.may_use_reserve = true});
   Folder folder(*writer, std::move(request), services_.scratch);
   Hash journal;
   if (!record.journal.empty()) {
@@ -524,27 +621,34 @@ Status Controller::finish(JobRun& run) {
   }
   record.plan.clear();
   record.journal.clear();
-  QANAT_ASSIGN_OR_RETURN(const auto results, write_results(*content, journal, *spec));
-  return commit_end({std::move(record), outcome.trees.content, revision}, *spec, writer.get(), results);
+  record.stopping.clear();
+  auto results = write_results(*content, journal, *spec);
+  if (results.code() == Code::kResourceExhausted) {
+    log_warning("results of a job are not kept for reuse", {{"pipeline", name_}, {"job", record.id}, {"error", results.status()}});
+    results = std::vector<content::SegmentRegistration>();
+  }
+  QANAT_RETURN_IF_ERROR(results.status());
+  return commit_end({std::move(record), outcome.trees.content, revision}, *spec, writer.get(), *std::move(results));
 }
 
 Status Controller::keep_results(const JobRecord& record, const CompiledSpec& spec) {
   if (record.journal.empty()) return ok_status();
   QANAT_ASSIGN_OR_RETURN(content::ContentStore * content, services_.contents->project(project_));
   QANAT_ASSIGN_OR_RETURN(const Hash journal, Hash::from_hex(record.journal));
-  QANAT_ASSIGN_OR_RETURN(const auto results, write_results(*content, journal, spec));
-  for (const auto& segment : results) {
-    QANAT_ASSIGN_OR_RETURN(const auto written, services_.meta->commit(meta::Transaction().when(content->results().guard(segment)).add(content->results().registration(segment))));
-    content->results().registered(segment, written.revision);
-  }
-  return ok_status();
+  QANAT_ASSIGN_OR_RETURN(auto segments, write_results(*content, journal, spec));
+  UnregisteredResults results(content->results(), std::move(segments));
+  return results.register_all_but(*services_.meta, 0);
 }
 
 Status Controller::end_unrun(const Waiting& next, const CompiledSpec& spec, JobState state, const std::string& reason, std::vector<JobInput> inputs) {
   JobRecord record;
   int64_t revision = 0;
   QANAT_ASSIGN_OR_RETURN(const auto existing, job_at(next.wave, &revision));
-  if (existing) record = *existing;
+  if (existing) {
+    record = *existing;
+    // What it did before a restart stays reusable.
+    QANAT_RETURN_IF_ERROR(keep_results(*existing, spec));
+  }
   record.id = next.id;
   record.wave = next.wave;
   record.state = state;
@@ -554,6 +658,7 @@ Status Controller::end_unrun(const Waiting& next, const CompiledSpec& spec, JobS
   if (!inputs.empty()) record.inputs = std::move(inputs);
   record.plan.clear();
   record.journal.clear();
+  record.stopping.clear();
   content::TreeRoot root;
   const int64_t base_wave = this->record().base_wave;
   if (base_wave != 0) {
@@ -566,16 +671,12 @@ Status Controller::end_unrun(const Waiting& next, const CompiledSpec& spec, JobS
 }
 
 Status Controller::commit_end(Ending ending, const CompiledSpec& spec, content::ContentWriter* writer,
-                              const std::vector<content::SegmentRegistration>& results) {
+                              std::vector<content::SegmentRegistration> segments) {
   JobRecord& job = ending.record;
   job.finished_ms = services_.clock->wall_ms();
   QANAT_ASSIGN_OR_RETURN(content::ContentStore * content, services_.contents->project(project_));
-  size_t registered = 0;
-  // All but the last few of many segments, in transactions of their own: results are harmless by themselves.
-  for (; results.size() - registered > kMaxRegistrations; ++registered) {
-    QANAT_ASSIGN_OR_RETURN(const auto written, services_.meta->commit(meta::Transaction().when(content->results().guard(results[registered])).add(content->results().registration(results[registered]))));
-    content->results().registered(results[registered], written.revision);
-  }
+  UnregisteredResults results(content->results(), std::move(segments));
+  QANAT_RETURN_IF_ERROR(results.register_all_but(*services_.meta, kMaxRegistrations));
 
   version::OutputCommit output;
   output.branch = {name_, spec.spec.output_branch};
@@ -606,8 +707,7 @@ Status Controller::commit_end(Ending ending, const CompiledSpec& spec, content::
     if (job.state == JobState::kSuccess) record.base_wave = job.wave;
     QANAT_ASSIGN_OR_RETURN(meta::Transaction transaction, services_.versions->output_transaction(project_, output));
     if (writer != nullptr) writer->add_to(&transaction);
-    if (registered < results.size()) transaction.when(content->results().guard(results[registered]));
-    for (size_t i = registered; i < results.size(); ++i) transaction.add(content->results().registration(results[i]));
+    results.add_to(transaction, results.left());
     transaction.when(meta::mod_revision_is(key, ending.job_revision.value_or(0)))
         .when(meta::mod_revision_is(pipeline, pipeline_value->mod_revision))
         .put(key, encode(job))
@@ -617,12 +717,12 @@ Status Controller::commit_end(Ending ending, const CompiledSpec& spec, content::
     if (!result.succeeded) {
       int64_t revision = 0;
       QANAT_ASSIGN_OR_RETURN(const auto now, job_at(job.wave, &revision));
-      if (revision != ending.job_revision.value_or(0)) return conflict(str_cat("job ", name_, "@", job.id, " was changed by another server"));
+      if (revision != ending.job_revision.value_or(0)) return conflict(str_cat("the record of job ", name_, "@", job.id, " has changed"));
       if (writer != nullptr) QANAT_RETURN_IF_ERROR(writer->recheck());
       continue;
     }
     if (writer != nullptr) writer->committed(result.revision);
-    for (size_t i = registered; i < results.size(); ++i) content->results().registered(results[i], result.revision);
+    results.committed(results.left(), result.revision);
     {
       MutexLock lock(mutex_);
       record_.last_wave = record.last_wave;

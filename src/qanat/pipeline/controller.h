@@ -72,7 +72,7 @@ class Controller : public std::enable_shared_from_this<Controller> {
   std::string trouble() const;
   void set_trouble(std::string text);
 
-  // Kills the job with this id, whether it runs or waits. kFailedPrecondition if it has ended.
+  // Kills the job with this id, whether it runs or waits; durable when it returns. kFailedPrecondition if the job has ended.
   Status stop_job(const std::string& id);
   void tick();
 
@@ -80,7 +80,9 @@ class Controller : public std::enable_shared_from_this<Controller> {
   void step();
   // One step forward. False: nothing can be done now.
   Result<bool> advance();
-  Result<bool> begin(const Waiting& next);
+  Result<bool> begin(const Waiting& next, const std::shared_ptr<const CompiledSpec>& spec);
+  // Goes on after a job that meta says has ended.
+  void adopt_end(const JobRecord& job);
   struct Inputs {
     bool ready = false;
     std::vector<JobInput> inputs;
@@ -90,18 +92,19 @@ class Controller : public std::enable_shared_from_this<Controller> {
   Result<Inputs> resolve_inputs(const CompiledSpec& spec, int64_t wave) const;
   Status resolve_input(const InputShape::Arm& arm, int64_t wave, Inputs& inputs) const;
   Status plan_and_start(std::shared_ptr<const CompiledSpec> spec, const Waiting& next, Inputs inputs);
-  Status start_run(std::shared_ptr<const CompiledSpec> spec, JobRecord record, int64_t revision);
+  Status start_run(std::shared_ptr<const CompiledSpec> spec, JobRecord record, int64_t revision, bool resumed);
   Status finish(JobRun& run);
   // Makes the results of a job that was begun with another spec reusable.
   Status keep_results(const JobRecord& record, const CompiledSpec& spec);
   // Ends a job without running it.
   Status end_unrun(const Waiting& next, const CompiledSpec& spec, JobState state, const std::string& reason, std::vector<JobInput> inputs);
+  Status stop_waiting_job(const Waiting& job);
   struct Ending {
     JobRecord record;
     content::TreeRoot root;  // of the output commit
     std::optional<int64_t> job_revision;  // nothing: the record is new
   };
-  Status commit_end(Ending ending, const CompiledSpec& spec, content::ContentWriter* writer, const std::vector<content::SegmentRegistration>& results);
+  Status commit_end(Ending ending, const CompiledSpec& spec, content::ContentWriter* writer, std::vector<content::SegmentRegistration> segments);
   Result<std::vector<content::SegmentRegistration>> write_results(content::ContentStore& content, const Hash& journal, const CompiledSpec& spec);
   Result<std::optional<JobRecord>> job_at(int64_t wave, int64_t* revision = nullptr) const;
 
@@ -121,7 +124,6 @@ class Controller : public std::enable_shared_from_this<Controller> {
   bool loaded_ GUARDED_BY(mutex_) = false;
   std::shared_ptr<JobRun> run_ GUARDED_BY(mutex_);
   std::shared_ptr<const CompiledSpec> run_spec_ GUARDED_BY(mutex_);
-  std::string killed_ GUARDED_BY(mutex_);  // id of a waiting job that a user stopped
   std::string trouble_ GUARDED_BY(mutex_);
   int64_t retry_at_ms_ GUARDED_BY(mutex_) = 0;  // monotonic; after an error
   int64_t retry_delay_ms_ GUARDED_BY(mutex_) = 0;

@@ -1,5 +1,7 @@
 #include "qanat/pipeline/job_run.h"
 
+#include <set>
+
 #include "qanat/base/log.h"
 #include "qanat/base/string.h"
 #include "qanat/pipeline/journal.h"
@@ -15,7 +17,7 @@ constexpr int64_t kBatchMs = 1000;
 
 JobRun::JobRun(const Services& services, std::string project, std::string pipeline,
                const api::PipelineSpec& spec, JobRecord record, int64_t mod_revision,
-               content::MapRoot base_table, std::function<void()> on_idle)
+               content::MapRoot base_table, bool resumed, std::function<void()> on_idle)
     : services_(services),
       project_(std::move(project)),
       pipeline_(std::move(pipeline)),
@@ -23,19 +25,23 @@ JobRun::JobRun(const Services& services, std::string project, std::string pipeli
       spec_(spec),
       base_table_(std::move(base_table)),
       plan_(content::MapRoot::from_text(record.plan).value_or({})),
+      resumed_(resumed),
       on_idle_(std::move(on_idle)),
       record_(std::move(record)),
-      mod_revision_(mod_revision) {}
+      mod_revision_(mod_revision),
+      leases_(kLeaseTtlMs, resumed ? services.clock->monotonic_ms() + kAdoptMs : 0) {
+  if (!record_.stopping.empty()) cancelled_ = Cancelled{JobState::kKilled, record_.stopping};
+}
 
 Result<std::shared_ptr<JobRun>> JobRun::open(const Services& services, std::string project,
                                              std::string pipeline, const api::PipelineSpec& spec,
                                              JobRecord record, int64_t mod_revision,
-                                             content::MapRoot base_table,
+                                             content::MapRoot base_table, bool resumed,
                                              std::function<void()> on_idle) {
   QANAT_RETURN_IF_ERROR(content::MapRoot::from_text(record.plan).status());
   std::shared_ptr<JobRun> run(new JobRun(services, std::move(project), std::move(pipeline), spec,
                                          std::move(record), mod_revision, std::move(base_table),
-                                         std::move(on_idle)));
+                                         resumed, std::move(on_idle)));
   QANAT_RETURN_IF_ERROR(run->read_journal_keys());
   MutexLock lock(run->mutex_);
   QANAT_RETURN_IF_ERROR(run->refill());
@@ -57,6 +63,23 @@ Status JobRun::read_journal_keys() {
 
 Status JobRun::refill() {
   if (exhausted_ || leases_.waiting() > 0) return ok_status();
+  return fill_window();
+}
+
+Result<const Ticket*> JobRun::find_in_hand(const std::string& datum) {
+  if (cancelled_) return nullptr;
+  const Ticket* ticket = leases_.find(datum);
+  if (ticket == nullptr && resumed_) {
+    while (!exhausted_ && ticket == nullptr &&
+           leases_.waiting() + leases_.leased() < kMaxInHand) {
+      QANAT_RETURN_IF_ERROR(fill_window());
+      ticket = leases_.find(datum);
+    }
+  }
+  return ticket;
+}
+
+Status JobRun::fill_window() {
   QANAT_ASSIGN_OR_RETURN(content::ContentStore * content, services_.contents->project(project_));
   const int64_t now = services_.clock->monotonic_ms();
   size_t added = 0;
@@ -135,11 +158,7 @@ Result<api::LeaseAnswer> JobRun::lease(const std::string& worker, size_t max, si
 
 Result<std::vector<DatumInput>> JobRun::inputs_of(const std::string& datum) {
   MutexLock lock(mutex_);
-  const Ticket* ticket = leases_.find(datum);
-  if (ticket == nullptr && !cancelled_) {
-    QANAT_RETURN_IF_ERROR(refill());
-    ticket = leases_.find(datum);
-  }
+  QANAT_ASSIGN_OR_RETURN(const Ticket* ticket, find_in_hand(datum));
   if (ticket == nullptr) {
     return not_found(str_cat("datum ", datum, " of job ", id_, " is not in hand"));
   }
@@ -170,6 +189,7 @@ Result<std::vector<std::string>> JobRun::report(std::vector<Reported> reports,
   std::vector<std::string> unknown;
   std::vector<std::string> accepted;
   std::vector<JournalEntry> entries;
+  std::set<std::string> once;
   JobRecord next;
   int64_t revision = 0;
   {
@@ -177,13 +197,8 @@ Result<std::vector<std::string>> JobRun::report(std::vector<Reported> reports,
     next = record_;
     revision = mod_revision_;
     for (Reported& reported : reports) {
-      const Ticket* ticket = cancelled_ ? nullptr : leases_.find(reported.datum);
-      if (ticket == nullptr && !cancelled_) {
-        // A restarted server may not have come to this datum yet.
-        QANAT_RETURN_IF_ERROR(refill());
-        ticket = leases_.find(reported.datum);
-      }
-      if (ticket == nullptr) {
+      QANAT_ASSIGN_OR_RETURN(const Ticket* ticket, find_in_hand(reported.datum));
+      if (ticket == nullptr || !once.insert(reported.datum).second) {
         unknown.push_back(reported.datum);
         continue;
       }
@@ -229,7 +244,9 @@ Result<std::vector<std::string>> JobRun::report(std::vector<Reported> reports,
     }
     QANAT_ASSIGN_OR_RETURN(const auto now, services_.meta->get(key));
     if (!now || now->mod_revision != revision) {
-      return failed_precondition(str_cat("job ", pipeline_, "@", id_, " is not run here any more"));
+      journal_lock.unlock();
+      cancel(JobState::kKilled, "");
+      return unavailable(str_cat("the record of job ", pipeline_, "@", id_, " has changed: it is read again"), "try again");
     }
     QANAT_RETURN_IF_ERROR(writer.recheck());
   }
@@ -238,10 +255,13 @@ Result<std::vector<std::string>> JobRun::report(std::vector<Reported> reports,
   {
     MutexLock lock(mutex_);
     record_.journal = next.journal;
+    next.counts.restarts = record_.counts.restarts;  // counted meanwhile
     record_.counts = next.counts;
     mod_revision_ = revision;
     for (const std::string& datum : accepted) leases_.complete(datum);
-    QANAT_RETURN_IF_ERROR(refill());
+    // The reports are durable whatever becomes of this: the next lease will tell.
+    const Status refilled = refill();
+    if (!refilled.ok()) log_warning("datums of a job cannot be read", {{"job", id_}, {"error", refilled}});
     idle = idle_locked();
   }
   journal_lock.unlock();
@@ -252,22 +272,24 @@ Result<std::vector<std::string>> JobRun::report(std::vector<Reported> reports,
 std::vector<std::string> JobRun::renew(const std::string& worker,
                                        const std::vector<std::string>& datums) {
   MutexLock lock(mutex_);
-  if (cancelled_) return datums;
+  if (cancelled_) return cancelled_->reason.empty() ? std::vector<std::string>() : datums;
   return leases_.renew(worker, datums, services_.clock->monotonic_ms());
 }
 
-void JobRun::release(const std::string& worker) {
+void JobRun::take_back(const std::string& worker, const api::LeaseAnswer& leased) {
+  std::vector<std::string> ids;
+  for (const api::LeasedDatum& datum : leased.datums) ids.push_back(datum.id);
   MutexLock lock(mutex_);
-  leases_.release(worker);
+  leases_.give_back(worker, ids);
 }
 
 Status JobRun::worker_lost(const std::string& worker, bool oom, const std::string& reason) {
   std::optional<Reported> failed;
   {
     MutexLock lock(mutex_);
-    const std::vector<std::string> ids = leases_.release(worker);
+    const std::vector<std::string> ids = leases_.release(worker, oom);
     record_.counts.restarts += static_cast<int64_t>(ids.size());
-    if (oom && ids.size() == 1 && leases_.find(ids[0])->restarts >= spec_.datum_tries) {
+    if (oom && ids.size() == 1 && leases_.find(ids[0])->ooms >= spec_.datum_tries) {
       failed.emplace();
       failed->datum = ids[0];
       failed->row.state = DatumState::kFailed;
@@ -278,7 +300,7 @@ Status JobRun::worker_lost(const std::string& worker, bool oom, const std::strin
   }
   if (!failed) return ok_status();
   QANAT_ASSIGN_OR_RETURN(content::ContentStore * content, services_.contents->project(project_));
-  const auto writer = content->new_writer();
+  const auto writer = content->new_writer({.may_use_reserve = true});
   std::vector<Reported> reports;
   reports.push_back(*std::move(failed));
   return report(std::move(reports), *writer).status();
@@ -309,6 +331,35 @@ void JobRun::cancel(JobState state, std::string reason) {
     cancelled_ = Cancelled{state, std::move(reason)};
   }
   on_idle_();
+}
+
+Status JobRun::stop(const std::string& reason) {
+  MutexLock journal_lock(journal_mutex_);
+  JobRecord next;
+  int64_t revision = 0;
+  {
+    MutexLock lock(mutex_);
+    next = record_;
+    revision = mod_revision_;
+  }
+  next.stopping = reason;
+  const std::string key = job_key(project_, pipeline_, next.wave);
+  meta::Transaction transaction;
+  transaction.when(meta::mod_revision_is(key, revision)).put(key, encode(next));
+  transaction.may_use_reserve = true;
+  QANAT_ASSIGN_OR_RETURN(const meta::TransactionResult result,
+                         services_.meta->commit(std::move(transaction)));
+  if (!result.succeeded) {
+    return failed_precondition(str_cat("job ", pipeline_, "@", id_, " has ended already"));
+  }
+  {
+    MutexLock lock(mutex_);
+    record_.stopping = reason;
+    mod_revision_ = result.revision;
+  }
+  journal_lock.unlock();
+  cancel(JobState::kKilled, reason);
+  return ok_status();
 }
 
 std::optional<JobRun::Cancelled> JobRun::cancelled() const {

@@ -28,13 +28,18 @@ namespace qanat::pipeline {
 class JobRun {
  public:
   static constexpr int64_t kLeaseTtlMs = 30'000;
+  // After a restart of the server: how long workers have to say what they hold. They do so every few seconds.
+  static constexpr int64_t kAdoptMs = 15'000;
   static constexpr size_t kWindow = 2000;   // pending datums kept in memory
+  static constexpr size_t kMaxInHand = 20'000;  // the same while workers report what a server before this one handed out
   static constexpr size_t kMaxBatch = 128;  // datums leased at once
 
-  // `record` is in state RUNNING and is in meta with `mod_revision`. `base_table` is what its plan was made from. Reads the journal, if there
-  // is one. `on_idle` is called, with no lock held, when the last datum is done.
+  // `record` is in state RUNNING and is in meta with `mod_revision`. `base_table` is what its plan was made from. `resumed`: the job was begun
+  // before (by a server that was restarted, say); its journal is read, and workers may hold its datums. `on_idle` is called, with no lock
+  // held, when the last datum is done.
   static Result<std::shared_ptr<JobRun>> open(const Services& services, std::string project, std::string pipeline, const api::PipelineSpec& spec,
-                                              JobRecord record, int64_t mod_revision, content::MapRoot base_table, std::function<void()> on_idle);
+                                              JobRecord record, int64_t mod_revision, content::MapRoot base_table, bool resumed,
+                                              std::function<void()> on_idle);
 
   const std::string& project() const { return project_; }
   const std::string& pipeline() const { return pipeline_; }
@@ -52,7 +57,8 @@ class JobRun {
     uint64_t input_bytes = 0;
     uint64_t output_bytes = 0;
   };
-  // Makes reports durable, with everything that was added to `writer`. Gives the datums that nobody waits for.
+  // Makes reports durable, with everything that was added to `writer`. Gives the datums that nobody waits for. kUnavailable: what meta holds
+  // is not what this expected (a transaction whose answer was lost, say); the run is given up, to be opened again from the record.
   Result<std::vector<std::string>> report(std::vector<Reported> reports, content::ContentWriter& writer);
 
   // What a worker holds; gives what it should give up.
@@ -60,13 +66,16 @@ class JobRun {
   // The worker ended; its datums wait again. If it was killed for its memory (`oom`), that counts as an attempt of a datum that was alone with it,
   // and after datum_tries of them the datum has failed with `reason`.
   Status worker_lost(const std::string& worker, bool oom, const std::string& reason);
-  // Takes back what was leased to a worker that could not be told.
-  void release(const std::string& worker);
+  // Takes back what was leased to a worker that could not be told of it.
+  void take_back(const std::string& worker, const api::LeaseAnswer& leased);
   // Takes back leases that ran out, and notices the job's time-out. True if datums became available.
   bool tick();
 
-  // No more datums are handed out, and workers are told to give up theirs; then on_idle is called. The first reason stays.
+  // No more datums are handed out, and workers are told to give up theirs; then on_idle is called. The first reason stays. Without a reason
+  // the run is over but the job is not: it will be opened or planned again.
   void cancel(JobState state, std::string reason);
+  // Cancels as KILLED, durably. kFailedPrecondition if the job has ended.
+  Status stop(const std::string& reason);
   struct Cancelled {
     JobState state = JobState::kKilled;
     std::string reason;
@@ -84,9 +93,13 @@ class JobRun {
 
  private:
   JobRun(const Services& services, std::string project, std::string pipeline, const api::PipelineSpec& spec, JobRecord record, int64_t mod_revision,
-         content::MapRoot base_table, std::function<void()> on_idle);
+         content::MapRoot base_table, bool resumed, std::function<void()> on_idle);
   Status read_journal_keys();
+  // Fills the window if no datum waits.
   Status refill() REQUIRES(mutex_);
+  Status fill_window() REQUIRES(mutex_);
+  // Null: nobody waits for it. Looks beyond the window for what workers hold since before a restart.
+  Result<const Ticket*> find_in_hand(const std::string& datum) REQUIRES(mutex_);
   api::LeasedDatum leased_datum(const Ticket& ticket) const;
   bool idle_locked() const REQUIRES(mutex_);
   size_t batch_size(size_t workers) const REQUIRES(mutex_);
@@ -99,13 +112,14 @@ class JobRun {
   const api::PipelineSpec spec_;
   const content::MapRoot base_table_;
   const content::MapRoot plan_;
+  const bool resumed_;
   const std::function<void()> on_idle_;
 
   Mutex journal_mutex_;
   mutable Mutex mutex_ ACQUIRED_AFTER(journal_mutex_);
   JobRecord record_ GUARDED_BY(mutex_);
   int64_t mod_revision_ GUARDED_BY(mutex_);
-  LeaseTable leases_ GUARDED_BY(mutex_){kLeaseTtlMs};
+  LeaseTable leases_ GUARDED_BY(mutex_);
   std::string cursor_ GUARDED_BY(mutex_);     // the last sort key put into leases_
   bool exhausted_ GUARDED_BY(mutex_) = false;  // everything pending has been
   int64_t handed_out_ GUARDED_BY(mutex_) = 0;

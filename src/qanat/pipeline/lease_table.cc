@@ -7,7 +7,9 @@ namespace qanat::pipeline {
 void LeaseTable::give(Entry& entry, const std::string& worker, int64_t now_ms) {
   if (!entry.worker.empty()) {
     expiries_.erase({entry.expires_ms, entry.ticket.datum_id});
-    held_[entry.worker].erase(entry.ticket.datum_id);
+    const auto held = held_.find(entry.worker);
+    held->second.erase(entry.ticket.datum_id);
+    if (held->second.empty()) held_.erase(held);
   }
   entry.worker = worker;
   entry.expires_ms = now_ms + ttl_ms_;
@@ -22,7 +24,7 @@ void LeaseTable::take_back(const std::string& id) {
   held->second.erase(id);
   if (held->second.empty()) held_.erase(held);
   entry.worker.clear();
-  ++entry.ticket.restarts;
+  entry.adopted = false;
   waiting_.push_front(id);
 }
 
@@ -37,6 +39,7 @@ void LeaseTable::add(Ticket ticket, int64_t now_ms) {
     claims_.erase(claim);
     if (until > now_ms) {
       give(position->second, worker, now_ms);
+      position->second.adopted = true;
       return;
     }
   }
@@ -70,8 +73,12 @@ std::vector<std::string> LeaseTable::renew(const std::string& worker,
     if (entry.worker.empty()) {
       waiting_.erase(std::find(waiting_.begin(), waiting_.end(), id));
       give(entry, worker, now_ms);
+      entry.adopted = true;
     } else if (entry.worker == worker) {
       give(entry, worker, now_ms);
+    } else if (!entry.adopted && now_ms < adopt_until_ms_) {
+      give(entry, worker, now_ms);
+      entry.adopted = true;
     } else {
       lost.push_back(id);
     }
@@ -102,12 +109,26 @@ const Ticket* LeaseTable::find(const std::string& datum_id) const {
   return found == entries_.end() ? nullptr : &found->second.ticket;
 }
 
-std::vector<std::string> LeaseTable::release(const std::string& worker) {
+std::vector<std::string> LeaseTable::release(const std::string& worker, bool oom) {
+  std::erase_if(claims_, [&worker](const auto& claim) { return claim.second.first == worker; });
   auto held = held_.find(worker);
   if (held == held_.end()) return {};
   const std::vector<std::string> ids(held->second.begin(), held->second.end());
-  for (const std::string& id : ids) take_back(id);
+  for (const std::string& id : ids) {
+    Ticket& ticket = entries_.at(id).ticket;
+    ++ticket.restarts;
+    if (oom && ids.size() == 1) ++ticket.ooms;
+    take_back(id);
+  }
   return ids;
+}
+
+void LeaseTable::give_back(const std::string& worker, const std::vector<std::string>& datums) {
+  // Backwards, so that they wait in the order they had.
+  for (auto id = datums.rbegin(); id != datums.rend(); ++id) {
+    const auto found = entries_.find(*id);
+    if (found != entries_.end() && found->second.worker == worker) take_back(*id);
+  }
 }
 
 size_t LeaseTable::expire(int64_t now_ms) {
@@ -116,7 +137,10 @@ size_t LeaseTable::expire(int64_t now_ms) {
     if (time > now_ms) break;
     ids.push_back(id);
   }
-  for (const std::string& id : ids) take_back(id);
+  for (const std::string& id : ids) {
+    ++entries_.at(id).ticket.restarts;
+    take_back(id);
+  }
   std::erase_if(claims_, [now_ms](const auto& claim) { return claim.second.second <= now_ms; });
   return ids.size();
 }

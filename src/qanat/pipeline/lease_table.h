@@ -27,11 +27,14 @@ struct Ticket {
   DatumRow row;
   std::string datum_id;  // 64 hex digits
   int32_t restarts = 0;  // leases that ended without a result
+  int32_t ooms = 0;      // of them, those in which it alone had a worker that was killed for its memory
 };
 
 class LeaseTable {
  public:
-  explicit LeaseTable(int64_t ttl_ms) : ttl_ms_(ttl_ms) {}
+  // Before `adopt_until_ms`, a worker that renews a datum which has meanwhile been handed to another is believed and keeps it: it had it
+  // from a server that was restarted, and may be far on. 0: there was no such server.
+  explicit LeaseTable(int64_t ttl_ms, int64_t adopt_until_ms = 0) : ttl_ms_(ttl_ms), adopt_until_ms_(adopt_until_ms) {}
 
   // Adds a datum at the end of the queue. One that a worker already claims (see `adopt`) is put with that worker at once.
   void add(Ticket ticket, int64_t now_ms);
@@ -48,8 +51,11 @@ class LeaseTable {
   std::optional<Ticket> complete(const std::string& datum_id);
   const Ticket* find(const std::string& datum_id) const;
 
-  // The worker is gone: what it held waits again, first in the queue. Returns their ids.
-  std::vector<std::string> release(const std::string& worker);
+  // The worker is gone: what it held waits again, first in the queue. Returns their ids. `oom`: it was killed for its memory, which counts
+  // for a datum that was alone with it.
+  std::vector<std::string> release(const std::string& worker, bool oom = false);
+  // Leases that the worker never heard of: these datums wait again as if they had not been handed out.
+  void give_back(const std::string& worker, const std::vector<std::string>& datums);
   // Leases that ran out: their datums wait again, first in the queue. Returns how many.
   size_t expire(int64_t now_ms);
   // When expire() next has something to do; nothing when no datum is leased.
@@ -66,11 +72,13 @@ class LeaseTable {
     Ticket ticket;
     std::string worker;  // empty: waiting
     int64_t expires_ms = 0;
+    bool adopted = false;  // the worker said that it has it, rather than was given it
   };
   void give(Entry& entry, const std::string& worker, int64_t now_ms);
   void take_back(const std::string& id);
 
   const int64_t ttl_ms_;
+  const int64_t adopt_until_ms_;
   std::unordered_map<std::string, Entry> entries_;  // by datum id
   std::deque<std::string> waiting_;                 // ids in order
   std::set<std::pair<int64_t, std::string>> expiries_;

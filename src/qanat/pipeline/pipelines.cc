@@ -11,6 +11,8 @@ namespace {
 
 constexpr size_t kControllerThreads = 8;
 constexpr int64_t kTickMs = 250;
+constexpr int kTicksToTryAgain = 20;
+constexpr int64_t kWavesRead = 1000;  // at a time
 constexpr int kCrashingAfter = 3;  // failures of workers in a row
 
 std::vector<InputBranch> input_branches(const api::PipelineSpec& spec) {
@@ -54,11 +56,17 @@ Result<std::unique_ptr<Pipelines>> Pipelines::start(const Services& services) {
 
 Pipelines::~Pipelines() {
   services_.runner->set_listener(nullptr);
-  watches_.clear();
   std::vector<std::shared_ptr<Controller>> all;
   {
     MutexLock lock(mutex_);
     stopping_ = true;
+  }
+  {
+    MutexLock lock(change_mutex_);
+    watches_.clear();
+  }
+  {
+    MutexLock lock(mutex_);
     for (const auto& [project, controllers] : controllers_) {
       for (const auto& [name, controller] : controllers) all.push_back(controller);
     }
@@ -86,28 +94,70 @@ Status Pipelines::load() {
 Status Pipelines::load_project(const std::string& project) {
   QANAT_RETURN_IF_ERROR(watch_project(project));
   QANAT_ASSIGN_OR_RETURN(const auto stored, records(project));
-  for (const auto& [name, pipeline] : stored) adopt(project, name, pipeline.record);
-  return ok_status();
+  QANAT_RETURN_IF_ERROR(release_orphans(project, stored));
+  std::map<std::string, PipelineRecord> pipelines;
+  for (const auto& [name, pipeline] : stored) pipelines.emplace(name, pipeline.record);
+  return adopt(project, pipelines);
+}
+
+Status Pipelines::release_orphans(const std::string& project, const std::map<std::string, Stored>& pipelines) {
+  version::PageRequest page;
+  while (true) {
+    QANAT_ASSIGN_OR_RETURN(const auto repos, services_.versions->list_repos(project, page));
+    for (const version::RepoInfo& repo : repos.items) {
+      const std::string& owner = repo.record.pipeline;
+      if (owner.empty() || pipelines.contains(owner)) continue;
+      log_warning("the pipeline of a repo was deleted; the repo is left to its readers", {{"repo", repo.repo}});
+      QANAT_RETURN_IF_ERROR(services_.versions->release_repo({repo.project, repo.repo}, owner));
+    }
+    if (repos.next.empty()) return ok_status();
+    page.token = repos.next;
+  }
 }
 
 Status Pipelines::watch_project(const std::string& project) {
-  QANAT_ASSIGN_OR_RETURN(auto watch, services_.versions->watch_waves(project, 0, [this, project](const Status& status, int64_t, const std::vector<version::WaveInfo>& waves) {
+  QANAT_ASSIGN_OR_RETURN(const int64_t last, services_.versions->last_wave(project));
+  {
+    MutexLock lock(waves_mutex_);
+    told_.try_emplace(project, last);
+  }
+  QANAT_ASSIGN_OR_RETURN(auto watch, services_.versions->watch_waves(project, 0, [this, project](const Status& status, int64_t, const std::vector<version::WaveInfo>&) {
     if (!status.ok()) {
-      if (status.code() != Code::kCancelled) log_error("waves are not seen any more: restart the server", {{"project", project}, {"error", status}});
+      if (status.code() == Code::kCancelled) return;
+      log_warning("waves are not seen any more; they will be looked for again", {{"project", project}, {"error", status}});
+      MutexLock lock(mutex_);
+      unwatched_.push_back(project);
       return;
     }
-    add_waves(project, waves);
+    tell_waves_or_try_again(project);
   }));
   watches_.push_back(std::move(watch));
   return ok_status();
 }
 
-void Pipelines::add_waves(const std::string& project, const std::vector<version::WaveInfo>& waves) {
-  for (const version::WaveInfo& wave : waves) {
-    for (const std::string& member : wave.record.members) {
-      if (auto controller = find(project, member)) controller->add_wave(wave.number, wave.record.id);
+// Every controller is told of every wave that it is a member of, in ascending order and upstream first: then whoever reads another's
+// output sees that it is not done yet.
+Status Pipelines::tell_waves(const std::string& project) {
+  MutexLock lock(waves_mutex_);
+  int64_t& told = told_[project];
+  while (true) {
+    QANAT_ASSIGN_OR_RETURN(const auto waves, services_.versions->waves_after(project, told, kWavesRead));
+    for (const version::WaveInfo& wave : waves) {
+      for (const std::string& member : wave.record.members) {
+        if (auto controller = find(project, member)) controller->add_wave(wave.number, wave.record.id);
+      }
+      told = wave.number;
     }
+    if (static_cast<int64_t>(waves.size()) < kWavesRead) return ok_status();
   }
+}
+
+void Pipelines::tell_waves_or_try_again(const std::string& project) {
+  const Status status = tell_waves(project);
+  if (status.ok()) return;
+  log_warning("waves cannot be read; this is tried again", {{"project", project}, {"error", status}});
+  MutexLock lock(mutex_);
+  untold_.push_back(project);
 }
 
 Status Pipelines::add_project(const std::string& project) {
@@ -115,59 +165,98 @@ Status Pipelines::add_project(const std::string& project) {
   return watch_project(project);
 }
 
-// Makes the controller of a pipeline, with its workers and the waves it has still to do.
-void Pipelines::adopt(const std::string& project, const std::string& name, const PipelineRecord& record) {
-  auto controller = std::make_shared<Controller>(services_, static_cast<ControllerPeers&>(*this), pool_, project, name, record);
+Status Pipelines::adopt(const std::string& project, const std::map<std::string, PipelineRecord>& pipelines) {
+  std::map<std::string, std::shared_ptr<Controller>> adopted;
+  int64_t after = INT64_MAX;
+  for (const auto& [name, record] : pipelines) {
+    adopted[name] = std::make_shared<Controller>(services_, static_cast<ControllerPeers&>(*this), pool_, project, name, record);
+    after = std::min(after, record.last_wave);
+  }
   {
-    MutexLock lock(mutex_);
-    controllers_[project][name] = controller;
-  }
-  int64_t after = record.last_wave;
-  while (true) {
-    const auto waves = services_.versions->waves_after(project, after, 1000);
-    if (!waves.ok()) {
-      controller->set_trouble(waves.status().message());
-      log_error("waves cannot be read", {{"pipeline", name}, {"error", waves.status()}});
-      break;
+    // Up to the wave that the others have been told of; from there on, together with them.
+    MutexLock lock(waves_mutex_);
+    const int64_t told = told_[project];
+    while (after < told) {
+      QANAT_ASSIGN_OR_RETURN(const auto waves, services_.versions->waves_after(project, after, kWavesRead));
+      if (waves.empty()) break;
+      for (const version::WaveInfo& wave : waves) {
+        after = wave.number;
+        if (wave.number > told) break;
+        for (const std::string& member : wave.record.members) {
+          const auto found = adopted.find(member);
+          if (found != adopted.end()) found->second->add_wave(wave.number, wave.record.id);
+        }
+      }
     }
-    for (const version::WaveInfo& wave : *waves) {
-      const auto& members = wave.record.members;
-      if (std::find(members.begin(), members.end(), name) != members.end()) controller->add_wave(wave.number, wave.record.id);
-      after = wave.number;
-    }
-    if (waves->size() < 1000) break;
+    MutexLock map_lock(mutex_);
+    for (const auto& [name, controller] : adopted) controllers_[project][name] = controller;
   }
-  if (!record.stopped) ensure_workers(controller);
-  controller->set_loaded();
+  for (const auto& [name, controller] : adopted) {
+    if (!controller->record().stopped) ensure_workers(controller);
+  }
+  // None begins before all are there and know their waves.
+  for (const auto& [name, controller] : adopted) controller->set_loaded();
+  job_ended(project);  // whoever waited for one that was not there looks again
+  return ok_status();
 }
 
 // ---- Workers ----
 
 void Pipelines::ensure_workers(const std::shared_ptr<Controller>& controller) {
+  const Status status = try_ensure_workers(controller);
+  if (status.ok()) return;
+  log_warning("no workers can be had; this is tried again", {{"pipeline", controller->name()}, {"error", status}});
+  controller->set_trouble(status.message());
+  MutexLock lock(mutex_);
+  without_workers_.push_back(controller);
+}
+
+Status Pipelines::try_ensure_workers(const std::shared_ptr<Controller>& controller) {
   const PipelineRecord record = controller->record();
-  const auto spec = load_spec(*services_.meta, controller->project(), controller->name(), record.version, services_.runner_kind);
-  if (!spec.ok()) {
-    controller->set_trouble(spec.status().message());
-    return;
-  }
-  const api::PipelineSpec& s = (*spec)->spec;
+  QANAT_ASSIGN_OR_RETURN(const auto spec, load_spec(*services_.meta, controller->project(), controller->name(), record.version, services_.runner_kind));
+  const api::PipelineSpec& s = spec->spec;
   WorkerGroupSpec group;
   group.id = {controller->project(), controller->name(), static_cast<uint64_t>(record.version)};
   group.image = s.transform.image;
-  group.image_digest = (*spec)->record.image_digest;
+  group.image_digest = spec->record.image_digest;
   group.env = s.transform.env;
   group.limits = {s.resource_limits.cpu, s.resource_limits.memory, s.resource_limits.pids};
   group.network = s.transform.network == "host" ? Network::kHost : Network::kNone;
   group.count = static_cast<int>(api::worker_count(s, 1));
-  const auto folder = services_.gate->open(group.id);
-  if (!folder.ok()) {
-    controller->set_trouble(folder.status().message());
-    return;
-  }
-  group.run_folder = *folder;
+  QANAT_ASSIGN_OR_RETURN(group.run_folder, services_.gate->open(group.id));
   group.new_credential = [this, id = group.id](const std::string& worker) -> Result<std::string> { return hub_->new_credential(id, worker); };
-  const Status status = services_.runner->ensure(group);
-  if (!status.ok()) controller->set_trouble(status.message());
+  return services_.runner->ensure(group);
+}
+
+void Pipelines::try_again() {
+  MutexLock change_lock(change_mutex_);
+  std::vector<std::weak_ptr<Controller>> controllers;
+  std::vector<std::string> projects;
+  std::vector<std::string> untold;
+  {
+    MutexLock lock(mutex_);
+    if (stopping_) return;
+    controllers.swap(without_workers_);
+    projects.swap(unwatched_);
+    untold.swap(untold_);
+  }
+  for (const auto& weak : controllers) {
+    const auto controller = weak.lock();
+    // Only if it is still there and wants them.
+    if (!controller || find(controller->project(), controller->name()) != controller || controller->record().stopped) continue;
+    ensure_workers(controller);
+  }
+  for (const std::string& project : projects) {
+    const Status status = watch_project(project);
+    if (status.ok()) {
+      untold.push_back(project);
+      continue;
+    }
+    log_warning("waves are not seen yet", {{"project", project}, {"error", status}});
+    MutexLock lock(mutex_);
+    unwatched_.push_back(project);
+  }
+  for (const std::string& project : untold) tell_waves_or_try_again(project);
 }
 
 void Pipelines::remove_workers(const WorkerGroupId& group) {
@@ -337,8 +426,7 @@ Result<PipelineChange> Pipelines::put(const std::string& project, Draft draft, b
   PipelineRecord record;
   bool existed = false;
   WorkerGroupId old_group{project, spec.name, 0};
-  QANAT_ASSIGN_OR_RETURN(
-      const version::WaveInfo wave,
+  QANAT_RETURN_IF_ERROR(
       services_.versions->start_wave(project, [&](int64_t revision) -> Result<version::WaveDraft> {
         QANAT_ASSIGN_OR_RETURN(auto all, records(project, revision));
         const auto old = all.find(spec.name);
@@ -382,7 +470,7 @@ Result<PipelineChange> Pipelines::put(const std::string& project, Draft draft, b
             .put(spec_key(project, spec.name, record.version), encode(draft.spec))
             .put(dag_key(project), "");
         return out;
-      }));
+      }).status());
   if (existed) {
     if (auto controller = find(project, spec.name)) {
       controller->changed(record);
@@ -390,9 +478,10 @@ Result<PipelineChange> Pipelines::put(const std::string& project, Draft draft, b
       if (!record.stopped) ensure_workers(controller);
     }
   } else {
-    adopt(project, spec.name, record);
+    // Not undone when this fails: the pipeline exists, and a restart adopts it.
+    QANAT_RETURN_IF_ERROR(adopt(project, {{spec.name, record}}));
   }
-  if (!record.stopped) add_waves(project, {wave});
+  if (!record.stopped) tell_waves_or_try_again(project);
   return PipelineChange{spec.name, record, draft.loaded.notes};
 }
 
@@ -427,7 +516,7 @@ Result<std::vector<PipelineChange>> Pipelines::update(const std::string& project
 
 Status Pipelines::change(const std::string& project, const std::string& name, bool wave, const std::function<Status(PipelineRecord&)>& edit) {
   PipelineRecord record;
-  QANAT_ASSIGN_OR_RETURN(const version::WaveInfo started, services_.versions->start_wave(project, [&](int64_t revision) -> Result<version::WaveDraft> {
+  QANAT_RETURN_IF_ERROR(services_.versions->start_wave(project, [&](int64_t revision) -> Result<version::WaveDraft> {
     QANAT_ASSIGN_OR_RETURN(auto all, records(project, revision));
     const auto found = all.find(name);
     if (found == all.end()) return not_found(str_cat("there is no pipeline ", name), "`qanat list pipeline` shows the pipelines there are");
@@ -446,8 +535,9 @@ Status Pipelines::change(const std::string& project, const std::string& name, bo
     }
     const std::string key = pipeline_key(project, name);
     out.with.when(meta::mod_revision_is(key, old_revision)).put(key, encode(record)).put(dag_key(project), "");
+    out.with.may_use_reserve = true;  // stopping must be possible when the disk is full
     return out;
-  }));
+  }).status());
   const auto controller = find(project, name);
   if (!controller) return ok_status();
   controller->changed(record);
@@ -456,7 +546,7 @@ Status Pipelines::change(const std::string& project, const std::string& name, bo
   } else {
     ensure_workers(controller);
   }
-  if (wave) add_waves(project, {started});
+  if (wave) tell_waves_or_try_again(project);
   return ok_status();
 }
 
@@ -497,6 +587,7 @@ Status Pipelines::delete_pipeline(const std::string& project, const std::string&
     version::WaveDraft out;
     out.needs_wave = false;
     const std::string key = pipeline_key(project, name);
+    out.with.may_use_reserve = true;  // it removes
     out.with.when(meta::mod_revision_is(key, found->second.revision))
         .erase(key)
         .add(meta::erase_range(meta::KeyRange::prefix(specs_prefix(project, name))))
@@ -569,7 +660,10 @@ std::shared_ptr<Controller> Pipelines::find(const std::string& project, const st
 
 bool Pipelines::has_unfinished(const std::string& project, const std::string& pipeline, int64_t wave) {
   const auto controller = find(project, pipeline);
-  return controller && controller->has_unfinished(wave);
+  if (controller) return controller->has_unfinished(wave);
+  // One that is being created has no controller for a moment.
+  const auto found = services_.meta->get(pipeline_key(project, pipeline), 0);
+  return !found.ok() || found->has_value();
 }
 
 void Pipelines::job_ended(const std::string& project) {
@@ -581,17 +675,20 @@ void Pipelines::job_ended(const std::string& project) {
 void Pipelines::work_available(const WorkerGroupId& group) { hub_->work_available(group); }
 
 void Pipelines::tick_until_stopped() {
-  while (true) {
+  for (int ticks = 1;; ++ticks) {
     std::vector<std::shared_ptr<Controller>> all;
+    bool trouble = false;
     {
       MutexLock lock(mutex_);
       if (!stopping_) wake_.wait_for_ms(mutex_, kTickMs);
       if (stopping_) return;
+      trouble = !without_workers_.empty() || !unwatched_.empty() || !untold_.empty();
       for (const auto& [project, controllers] : controllers_) {
         for (const auto& [name, controller] : controllers) all.push_back(controller);
       }
     }
     for (const auto& controller : all) controller->tick();
+    if (trouble && ticks % kTicksToTryAgain == 0) (void)pool_.try_submit([this] { try_again(); });
   }
 }
 

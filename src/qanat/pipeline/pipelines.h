@@ -76,10 +76,17 @@ class Pipelines : public version::DagView, private ControllerPeers {
   Result<std::vector<std::string>> downstream(std::string_view project, const std::vector<version::BranchName>& changed, int64_t revision) override;
 
  private:
+  struct Stored {
+    PipelineRecord record;
+    int64_t revision = 0;
+  };
+
   explicit Pipelines(const Services& services);
   Status load();
   Status load_project(const std::string& project);
   Status watch_project(const std::string& project);
+  // A pipeline's repo outlives it if the server died while deleting both: it becomes a user's.
+  Status release_orphans(const std::string& project, const std::map<std::string, Stored>& pipelines);
 
   // One spec to be created or updated, checked.
   struct Draft {
@@ -91,21 +98,23 @@ class Pipelines : public version::DagView, private ControllerPeers {
   Status check_one(const std::string& project, Draft& draft, const std::vector<Draft>& before, bool may_exist, const Author& author);
   Status prepare(const std::string& project, Draft& draft, const UpdateFlags& flags, const std::string& token);
   Result<PipelineChange> put(const std::string& project, Draft draft, bool may_exist, const UpdateFlags& flags, const Author& author);
-  struct Stored {
-    PipelineRecord record;
-    int64_t revision = 0;
-  };
   Result<std::map<std::string, Stored>> records(std::string_view project, int64_t revision = 0) const;
   Result<Stored> stored(std::string_view project, std::string_view name) const;
   static Result<Dag> make_dag(const std::map<std::string, Stored>& records, bool with_stopped);
   // Changes a record by compare-and-swap; with a wave of the pipeline and everything downstream if `wave`.
   Status change(const std::string& project, const std::string& name, bool wave, const std::function<Status(PipelineRecord&)>& edit);
 
-  void adopt(const std::string& project, const std::string& name, const PipelineRecord& record);
+  // Makes the controllers of pipelines, with their workers and the waves they have still to do.
+  Status adopt(const std::string& project, const std::map<std::string, PipelineRecord>& pipelines);
   void ensure_workers(const std::shared_ptr<Controller>& controller);
+  Status try_ensure_workers(const std::shared_ptr<Controller>& controller);
+  // What failed and is tried again now and then: workers that could not be asked for, waves that are not seen any more.
+  void try_again();
   void remove_workers(const WorkerGroupId& group);
   void on_worker_event(const WorkerEvent& event);
-  void add_waves(const std::string& project, const std::vector<version::WaveInfo>& waves);
+  // Tells controllers of the waves that they have not been told of.
+  Status tell_waves(const std::string& project);
+  void tell_waves_or_try_again(const std::string& project);
 
   bool has_unfinished(const std::string& project, const std::string& pipeline, int64_t wave) override;
   void job_ended(const std::string& project) override;
@@ -116,8 +125,10 @@ class Pipelines : public version::DagView, private ControllerPeers {
   ThreadPool pool_;
   std::unique_ptr<WorkerHub> hub_;
   Mutex change_mutex_;  // one change of the DAG at a time in this process; never held by readers
+  Mutex waves_mutex_;   // held while controllers are told of waves
+  std::map<std::string, int64_t> told_ GUARDED_BY(waves_mutex_);  // project -> every wave up to this one has been told
 
-  mutable Mutex mutex_;
+  mutable Mutex mutex_ ACQUIRED_AFTER(waves_mutex_);
   std::map<std::string, std::map<std::string, std::shared_ptr<Controller>>> controllers_ GUARDED_BY(mutex_);  // project -> name
   struct CachedDag {
     int64_t revision = -1;  // mod revision of dag_key
@@ -125,6 +136,9 @@ class Pipelines : public version::DagView, private ControllerPeers {
   };
   std::map<std::string, CachedDag, std::less<>> dags_ GUARDED_BY(mutex_);
   bool stopping_ GUARDED_BY(mutex_) = false;
+  std::vector<std::weak_ptr<Controller>> without_workers_ GUARDED_BY(mutex_);
+  std::vector<std::string> unwatched_ GUARDED_BY(mutex_);  // projects
+  std::vector<std::string> untold_ GUARDED_BY(mutex_);     // projects
   CondVar wake_;
   std::vector<std::unique_ptr<meta::Watch>> watches_;
   std::thread ticker_;

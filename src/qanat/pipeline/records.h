@@ -168,6 +168,7 @@ struct JobRecord {
   int64_t wave = 0;
   JobState state = JobState::kStarting;
   std::string reason;        // why it failed, was killed or cannot run
+  std::string stopping;      // why it is to be killed; set once that was promised, so that it survives a restart
   int64_t spec_version = 0;
   int64_t created_ms = 0;
   int64_t started_ms = 0;
@@ -189,6 +190,7 @@ void describe(V& v, JobRecord& t) {
   v.required("wave", t.wave, "");
   v.required("state", t.state, "");
   v.optional("reason", t.reason, "");
+  v.optional("stopping", t.stopping, "");
   v.required("spec_version", t.spec_version, "");
   v.required("created_ms", t.created_ms, "");
   v.optional("started_ms", t.started_ms, "");

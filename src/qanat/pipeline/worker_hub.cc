@@ -118,11 +118,11 @@ Result<api::HelloAnswer> WorkerHub::hello(const api::HelloRequest& request) {
       return unauthenticated("the worker's credential is not known, or was used before");
     }
     worker.group = found->second.first;
-    credentials_.erase(found);
   }
   const auto controller = find_(worker.group);
-  const auto spec = controller ? controller->spec() : nullptr;
-  if (!spec) return failed_precondition(str_cat(to_string(worker.group), " is not in force any more"));
+  if (!controller) return failed_precondition(str_cat(to_string(worker.group), " is not in force any more"));
+  const auto spec = controller->spec();
+  if (!spec) return unavailable(str_cat(to_string(worker.group), " is being loaded"), "try again");
   const api::PipelineSpec& s = spec->spec;
   api::HelloAnswer answer;
   const std::string payload = payload_of(worker);
@@ -145,6 +145,10 @@ Result<api::HelloAnswer> WorkerHub::hello(const api::HelloRequest& request) {
   answer.settings.memory_limit = s.resource_limits.memory;
   answer.settings.pids_limit = s.resource_limits.pids;
   answer.settings.network = s.transform.network;
+  {
+    MutexLock lock(mutex_);
+    if (credentials_.erase(worker.id) == 0) return unauthenticated("the worker's credential is not known, or was used before");
+  }
   seen(worker);
   return answer;
 }
@@ -167,8 +171,14 @@ Result<WorkerHub::Worker> WorkerHub::authenticate(std::string_view token) const 
 Result<std::shared_ptr<JobRun>> WorkerHub::job(const Worker& worker, const std::string& id) const {
   const auto controller = find_(worker.group);
   auto run = controller ? controller->running() : nullptr;
-  if (!run || run->id() != id) return not_found(str_cat("job ", worker.group.pipeline, "@", id, " does not run"));
-  return run;
+  if (run && run->id() == id) return run;
+  if (controller) {
+    // After a restart it may not have been begun again yet.
+    for (const auto& waiting : controller->waiting()) {
+      if (waiting.id == id) return unavailable(str_cat("job ", worker.group.pipeline, "@", id, " does not run yet"), "try again");
+    }
+  }
+  return not_found(str_cat("job ", worker.group.pipeline, "@", id, " does not run"));
 }
 
 Result<api::LeaseAnswer> WorkerHub::lease(const Worker& worker, const api::LeaseRequest& request) {
@@ -180,6 +190,13 @@ Result<api::LeaseAnswer> WorkerHub::lease(const Worker& worker, const api::Lease
   const auto spec = controller->spec();
   const auto workers = static_cast<size_t>(spec ? api::worker_count(spec->spec, 1) : 1);
   return run->lease(worker.id, static_cast<size_t>(std::max<int64_t>(request.max_datums, 0)), workers);
+}
+
+void WorkerHub::not_told(const Worker& worker, const api::LeaseAnswer& leased) {
+  const auto run = job(worker, leased.job);
+  if (!run.ok()) return;
+  (*run)->take_back(worker.id, leased);
+  work_available(worker.group);
 }
 
 void WorkerHub::wait_for_work(const Worker& worker, const api::LeaseRequest& request, Answer answer) {
@@ -224,7 +241,7 @@ void WorkerHub::work_available(const WorkerGroupId& group) {
       parked_[group].try_emplace(parked.worker.id, std::move(parked));
       return;
     }
-    if (!parked.answer(*leased)) run->release(parked.worker.id);
+    if (!parked.answer(*leased)) run->take_back(parked.worker.id, *leased);
   }
 }
 
@@ -261,7 +278,7 @@ Result<api::ResultsAnswer> WorkerHub::take_results(const Worker& worker, const s
   seen(worker);
   QANAT_ASSIGN_OR_RETURN(const auto run, job(worker, job_id));
   QANAT_ASSIGN_OR_RETURN(content::ContentStore * content, services_.contents->project(worker.group.project));
-  const auto writer = content->new_writer();
+  const auto writer = content->new_writer({.may_use_reserve = true});
   OutputReader output(services_.scratch, *writer);
   std::vector<JobRun::Reported> reports;
   auto end_datum = [&]() -> Status {
@@ -306,14 +323,9 @@ api::RenewAnswer WorkerHub::renew(const Worker& worker, const api::RenewRequest&
     if (run.ok()) {
       const auto lost = (*run)->renew(worker.id, held.datums);
       answer.cancelled.insert(answer.cancelled.end(), lost.begin(), lost.end());
-    } else {
-      // After a restart the job may not have been begun again yet: it is left to the worker until it is known to be over.
-      const auto controller = find_(worker.group);
-      bool pending = false;
-      if (controller) {
-        for (const auto& waiting : controller->waiting()) pending = pending || waiting.id == held.job;
-      }
-      if (!pending) answer.cancelled.insert(answer.cancelled.end(), held.datums.begin(), held.datums.end());
+    } else if (run.code() != Code::kUnavailable) {
+      // One that has not been begun again yet is left to the worker until it is known to be over.
+      answer.cancelled.insert(answer.cancelled.end(), held.datums.begin(), held.datums.end());
     }
   }
   answer.follow = true;

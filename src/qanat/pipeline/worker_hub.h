@@ -44,6 +44,8 @@ class WorkerHub {
 
   // Datums for the worker, or none at this moment.
   Result<api::LeaseAnswer> lease(const Worker& worker, const api::LeaseRequest& request);
+  // The worker could not be told of these: they are taken back.
+  void not_told(const Worker& worker, const api::LeaseAnswer& leased);
   // Calls `answer` once, with datums, when there are some. It says whether the worker could be told; if not they are taken back. The worker stops
   // waiting when it asks again or leaves (`forget`).
   using Answer = std::function<bool(const api::LeaseAnswer&)>;

@@ -28,7 +28,11 @@ Result<T> read_body(net::Request& request) {
 Status lease(pipeline::WorkerHub& hub, const pipeline::WorkerHub::Worker& worker, net::Request& request, net::Response& response) {
   QANAT_ASSIGN_OR_RETURN(const auto body, read_body<api::LeaseRequest>(request));
   QANAT_ASSIGN_OR_RETURN(const auto leased, hub.lease(worker, body));
-  if (!leased.datums.empty()) return send_json(response, api::json_text(leased));
+  if (!leased.datums.empty()) {
+    const Status sent = send_json(response, api::json_text(leased));
+    if (!sent.ok()) hub.not_told(worker, leased);
+    return sent;
+  }
   net::DeferOptions options;
   options.timeout = net::Milliseconds(std::clamp<int64_t>(body.wait_ms, 1, kMaxWaitMs));
   auto pending = response.defer(options);

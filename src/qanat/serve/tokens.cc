@@ -132,6 +132,7 @@ Result<api::TokenInfo> Tokens::remove(const std::string& name) {
   QANAT_RETURN_IF_ERROR(meta_.commit(meta::Transaction().erase(name_key).erase(token_key(hash))).status());
   MutexLock lock(mutex_);
   cache_.erase(hash);
+  ++removals_;
   return *found;
 }
 
@@ -141,8 +142,10 @@ Result<std::shared_ptr<const Caller>> Tokens::authenticate(std::string_view secr
   const int64_t now = clock_.monotonic_ms();
   std::shared_ptr<const Caller> caller;
   bool cached = false;
+  uint64_t removals = 0;
   {
     MutexLock lock(mutex_);
+    removals = removals_;
     const auto found = cache_.find(hash);
     if (found != cache_.end() && found->second.until_ms > now) {
       caller = found->second.caller;
@@ -161,7 +164,7 @@ Result<std::shared_ptr<const Caller>> Tokens::authenticate(std::string_view secr
     }
     MutexLock lock(mutex_);
     if (cache_.size() >= kCacheSize) cache_.clear();
-    cache_[hash] = {caller, now + kCacheMs};
+    if (removals == removals_) cache_[hash] = {caller, now + kCacheMs};
   }
   if (!caller) return unauthenticated("the token is not known here: it was deleted, or belongs to another server");
   if (caller->expires.ms != 0 && caller->expires.ms <= clock_.wall_ms()) return unauthenticated(str_cat("the token ", caller->name, " has expired"));

@@ -65,6 +65,8 @@ class Tokens {
   Clock& clock_;
   Mutex mutex_;
   std::map<Hash, Cached> cache_ GUARDED_BY(mutex_);
+  // Counts removals: what was read before one may not be kept after it.
+  uint64_t removals_ GUARDED_BY(mutex_) = 0;
 };
 
 }  // namespace qanat::serve

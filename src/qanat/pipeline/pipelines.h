@@ -65,6 +65,10 @@ class Pipelines : public version::DagView, private ControllerPeers {
   // A token was deleted: stops the pipelines that act with rights granted by it, and gives their names.
   Result<std::vector<std::string>> withdraw(const std::string& token);
 
+  // Tells controllers of the waves that they have not been told of. That happens by itself, soon; who asks what a change of his
+  // own has led to calls this first.
+  Status tell_waves(const std::string& project);
+
   // The controllers of a project, by name; null for one that is not there.
   std::vector<std::shared_ptr<Controller>> list(const std::string& project) const;
   std::shared_ptr<Controller> find(const std::string& project, const std::string& name) const;
@@ -112,8 +116,6 @@ class Pipelines : public version::DagView, private ControllerPeers {
   void try_again();
   void remove_workers(const WorkerGroupId& group);
   void on_worker_event(const WorkerEvent& event);
-  // Tells controllers of the waves that they have not been told of.
-  Status tell_waves(const std::string& project);
   void tell_waves_or_try_again(const std::string& project);
 
   bool has_unfinished(const std::string& project, const std::string& pipeline, int64_t wave) override;

@@ -220,6 +220,7 @@ Result<version::WaveInfo> wave_of_commit(Call& call) {
   QANAT_ASSIGN_OR_RETURN(const auto info, call.state.versions->inspect_repo(repo));
   const auto controller = info.record.pipeline.empty() ? nullptr : call.state.pipelines->find(repo.project, info.record.pipeline);
   if (controller && ref == controller->record().output_branch) {
+    QANAT_RETURN_IF_ERROR(call.state.pipelines->tell_waves(repo.project));
     const auto waiting = controller->waiting();
     if (!waiting.empty()) return call.state.versions->inspect_wave(repo.project, waiting.back().wave);
     const auto last = controller->record().last_wave;

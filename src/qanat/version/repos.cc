@@ -49,6 +49,9 @@ Status Versions::start() {
 Status Versions::create_project(std::string_view project, std::string description) {
   QANAT_RETURN_IF_ERROR(check_project_name(project));
   std::string key = project_key(project);
+  // Looked up first: a server must start on a full disk, which takes no puts.
+  QANAT_ASSIGN_OR_RETURN(const auto found, impl_->store.get(key));
+  if (found) return already_exists(str_cat("project ", project, " exists already"));
   ProjectRecord record{impl_->clock.wall_ms(), std::move(description)};
   QANAT_ASSIGN_OR_RETURN(
       auto result, impl_->store.commit(

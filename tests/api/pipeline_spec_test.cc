@@ -20,8 +20,9 @@ namespace {
 
 using ::testing::HasSubstr;
 
+// The checkout: build folders lie directly in it. (__FILE__ is relative to the folder of the build.)
 const std::filesystem::path kRoot =
-    std::filesystem::path(__FILE__).parent_path().parent_path().parent_path();
+    std::filesystem::read_symlink("/proc/self/exe").parent_path().parent_path();
 
 std::string read_text(const std::filesystem::path& path) {
   std::ifstream in(path, std::ios::binary);

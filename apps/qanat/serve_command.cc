@@ -60,12 +60,18 @@ Result<FormatRecord> open_format(meta::Store& meta) {
   QANAT_ASSIGN_OR_RETURN(const auto found, meta.get(kFormatKey));
   if (!found) {
     FormatRecord record{1, random_id()};
-    QANAT_RETURN_IF_ERROR(meta.commit(meta::Transaction().when(meta::key_absent(kFormatKey)).put(kFormatKey, api::json_text(record))).status());
+    QANAT_RETURN_IF_ERROR(meta.commit(meta::Transaction()
+                                          .when(meta::key_absent(kFormatKey))
+                                          .put(kFormatKey, api::json_text(record)))
+                              .status());
     return record;
   }
-  QANAT_ASSIGN_OR_RETURN(const auto record, api::parse_json<FormatRecord>(found->value, {.ignore_unknown = true}));
+  QANAT_ASSIGN_OR_RETURN(const auto record,
+                         api::parse_json<FormatRecord>(found->value, {.ignore_unknown = true}));
   if (record.v != 1) {
-    return failed_precondition(str_cat("the data folder has format ", record.v, ", this program knows format 1"), "use the program that wrote it, or start with a fresh data folder");
+    return failed_precondition(
+        str_cat("the data folder has format ", record.v, ", this program knows format 1"),
+        "use the program that wrote it, or start with a fresh data folder");
   }
   return record;
 }
@@ -73,7 +79,8 @@ Result<FormatRecord> open_format(meta::Store& meta) {
 Result<std::string> absolute_folder(std::string path) {
   if (path.empty()) {
     const char* home = std::getenv("HOME");
-    if (home == nullptr) return invalid_argument("--data is missing, and there is no home folder for the default");
+    if (home == nullptr)
+      return invalid_argument("--data is missing, and there is no home folder for the default");
     path = std::string(home) + "/.local/share/qanat";
   }
   QANAT_RETURN_IF_ERROR(posix_file_system().make_directories(path));
@@ -98,7 +105,9 @@ class Server {
     QANAT_ASSIGN_OR_RETURN(data_, absolute_folder(options_.data));
     auto lock = posix_file_system().lock_file(data_ + "/lock");
     if (!lock.ok()) {
-      if (lock.code() == Code::kFailedPrecondition) return failed_precondition(str_cat("another server uses the data folder ", data_), "stop it first, or give another --data");
+      if (lock.code() == Code::kFailedPrecondition)
+        return failed_precondition(str_cat("another server uses the data folder ", data_),
+                                   "stop it first, or give another --data");
       return lock.status();
     }
     lock_ = *std::move(lock);
@@ -131,15 +140,17 @@ class Server {
     scratch_ = {&files, data_ + "/tmp"};
     QANAT_RETURN_IF_ERROR(files.remove_tree(scratch_.directory));
     QANAT_RETURN_IF_ERROR(files.make_directories(scratch_.directory));
-    QANAT_ASSIGN_OR_RETURN(session_, version::Session::start(*meta_, clock, str_cat("pid ", getpid())));
+    QANAT_ASSIGN_OR_RETURN(session_,
+                           version::Session::start(*meta_, clock, str_cat("pid ", getpid())));
     content::ContentOptions content;
     content.session = [this] { return session_->mark(); };
     content.now_ms = [&clock] { return clock.wall_ms(); };
     contents_ = content::ContentStores::create(meta_.get(), objects_.get(), content);
-    versions_ = std::make_unique<version::Versions>(*meta_, clock, [this](std::string_view project) -> Result<content::BlobReader*> {
-      QANAT_ASSIGN_OR_RETURN(content::ContentStore * store, contents_->project(project));
-      return &store->blobs();
-    });
+    versions_ = std::make_unique<version::Versions>(
+        *meta_, clock, [this](std::string_view project) -> Result<content::BlobReader*> {
+          QANAT_ASSIGN_OR_RETURN(content::ContentStore * store, contents_->project(project));
+          return &store->blobs();
+        });
     QANAT_RETURN_IF_ERROR(versions_->start());
     tokens_ = std::make_unique<serve::Tokens>(*meta_, clock);
     return write_first_token();
@@ -149,17 +160,22 @@ class Server {
     const std::string path = data_ + "/token";
     const auto existing = posix_file_system().read_file(path, 4096);
     if (!existing.ok() && existing.code() != Code::kNotFound) return existing.status();
-    QANAT_ASSIGN_OR_RETURN(const std::string secret, tokens_->make_first(existing.ok() ? std::string(trim(*existing)) : ""));
+    QANAT_ASSIGN_OR_RETURN(const std::string secret,
+                           tokens_->make_first(existing.ok() ? std::string(trim(*existing)) : ""));
     if (existing.ok() || secret.empty()) return ok_status();
     return posix_file_system().write_file_durably(path, secret + "\n");
   }
 
   Status open_network() {
     const size_t colon = options_.listen.rfind(':');
-    const auto port = colon == std::string::npos ? Result<uint64_t>(invalid_argument("")) : parse_u64(options_.listen.substr(colon + 1));
-    if (!port.ok() || *port > 65535) return invalid_argument(str_cat("--listen ", quoted(options_.listen), " is not HOST:PORT"), "such as 127.0.0.1:7700");
+    const auto port = colon == std::string::npos ? Result<uint64_t>(invalid_argument(""))
+                                                 : parse_u64(options_.listen.substr(colon + 1));
+    if (!port.ok() || *port > 65535)
+      return invalid_argument(str_cat("--listen ", quoted(options_.listen), " is not HOST:PORT"),
+                              "such as 127.0.0.1:7700");
     std::string host = options_.listen.substr(0, colon);
-    if (host.size() > 2 && host.front() == '[' && host.back() == ']') host = host.substr(1, host.size() - 2);
+    if (host.size() > 2 && host.front() == '[' && host.back() == ']')
+      host = host.substr(1, host.size() - 2);
     QANAT_ASSIGN_OR_RETURN(http_, net::HttpServer::create({}));
     events_ = std::make_unique<ThreadPool>("events", 4, 65536);
     net::ClientOptions client;
@@ -168,26 +184,36 @@ class Server {
     client.address_policy = options_.allow_private_urls ? net::any_address() : net::public_only();
     fetcher_ = std::make_unique<net::HttpClient>(std::move(client));
     gate_ = std::make_unique<serve::HttpWorkerGate>(*http_, data_ + "/run");
-    // Listening before the pipelines are loaded, so that a taken port is told at once; until then requests get 503.
-    auto listener = http_->listen_tcp(host, static_cast<uint16_t>(*port), [this](net::Request& request, net::Response& response) {
-      if (serve::HttpApi* api = api_.load()) {
-        api->handle(request, response);
-      } else {
-        serve::answer_error(response, unavailable("the server is starting", "try again in a moment"));
-      }
-    });
-    if (!listener.ok()) return listener.status().with_context(str_cat("listening on ", options_.listen));
-    const std::string shown = host.find(':') != std::string::npos ? "[" + host + "]" : host == "0.0.0.0" ? "127.0.0.1" : host;
+    // Listening before the pipelines are loaded, so that a taken port is told at once; until then
+    // requests get 503.
+    auto listener = http_->listen_tcp(
+        host, static_cast<uint16_t>(*port), [this](net::Request& request, net::Response& response) {
+          if (serve::HttpApi* api = api_.load()) {
+            api->handle(request, response);
+          } else {
+            serve::answer_error(response,
+                                unavailable("the server is starting", "try again in a moment"));
+          }
+        });
+    if (!listener.ok())
+      return listener.status().with_context(str_cat("listening on ", options_.listen));
+    const std::string shown = host.find(':') != std::string::npos ? "[" + host + "]"
+                              : host == "0.0.0.0"                 ? "127.0.0.1"
+                                                                  : host;
     address_ = str_cat("http://", shown, ":", http_->port_of(*listener));
     return ok_status();
   }
 
   Status open_runner() {
-    const std::string program = options_.worker_program.empty() ? program_folder() + "/qanat-worker" : options_.worker_program;
-    if (!posix_file_system().exists(program)) return not_found(str_cat("the worker's program is not at ", program), "it is built beside qanat: ./dev build");
+    const std::string program = options_.worker_program.empty() ? program_folder() + "/qanat-worker"
+                                                                : options_.worker_program;
+    if (!posix_file_system().exists(program))
+      return not_found(str_cat("the worker's program is not at ", program),
+                       "it is built beside qanat: ./dev build");
     QANAT_ASSIGN_OR_RETURN(kind_, api::runner_kind_from_name(options_.runner));
     if (kind_ == api::RunnerKind::kProcess) {
-      auto runner = std::make_unique<run::ProcessRunner>(run::ProcessRunnerOptions{data_, program, {}, {}}, real_clock());
+      auto runner = std::make_unique<run::ProcessRunner>(
+          run::ProcessRunnerOptions{data_, program, {}, {}}, real_clock());
       QANAT_RETURN_IF_ERROR(runner->start());
       runner_ = std::move(runner);
       return ok_status();
@@ -196,7 +222,8 @@ class Server {
     docker.data_folder = data_;
     docker.installation_id = format_.installation;
     docker.worker_program = program;
-    if (const char* host = std::getenv("DOCKER_HOST"); host != nullptr && host[0] != '\0') docker.docker_host = host;
+    if (const char* host = std::getenv("DOCKER_HOST"); host != nullptr && host[0] != '\0')
+      docker.docker_host = host;
     auto runner = std::make_unique<run::DockerRunner>(std::move(docker), real_clock());
     runner->start();
     runner_ = std::move(runner);
@@ -275,8 +302,11 @@ Status serve_until_signal(const Options& options) {
   QANAT_RETURN_IF_ERROR(server.start());
   (void)posix_file_system().write_file_durably(server.data() + "/address", server.address() + "\n");
   cli::announce_local_server({server.address(), server.data(), getpid()});
-  std::puts(str_cat("Qanat ", cli::kVersion, " serves ", server.address(), " from ", server.data()).c_str());
-  std::puts(str_cat("The first token is in ", server.data(), "/token; `qanat` on this machine finds it by itself.").c_str());
+  std::puts(str_cat("Qanat ", cli::kVersion, " serves ", server.address(), " from ", server.data())
+                .c_str());
+  std::puts(str_cat("The first token is in ", server.data(),
+                    "/token; `qanat` on this machine finds it by itself.")
+                .c_str());
   std::fflush(stdout);
   int received = 0;
   sigwait(&signals, &received);
@@ -293,12 +323,17 @@ void add_serve_command(cli::Cli& cli) {
   auto options = std::make_shared<Options>();
   cli.command("serve", "", "Run the server: everything in one process, with a data folder")
       .option("--data", options->data, "The data folder; default: ~/.local/share/qanat")
-      .option("--listen", options->listen, "HOST:PORT; port 0 takes a free one (default 127.0.0.1:7700)")
-      .option("--runner", options->runner, "Where user code runs: docker, or process (this machine's programs, no images)")
-      .option("--default-network", options->default_network, "Network of pipelines that say nothing: none or host")
-      .option("--worker-program", options->worker_program, "The static qanat-worker; default: beside this program")
+      .option("--listen", options->listen,
+              "HOST:PORT; port 0 takes a free one (default 127.0.0.1:7700)")
+      .option("--runner", options->runner,
+              "Where user code runs: docker, or process (this machine's programs, no images)")
+      .option("--default-network", options->default_network,
+              "Network of pipelines that say nothing: none or host")
+      .option("--worker-program", options->worker_program,
+              "The static qanat-worker; default: beside this program")
       .option("--log-level", options->log_level, "debug, info, warning or error")
-      .flag("--allow-private-urls", options->allow_private_urls, "Let `put file` fetch from private, loopback and link-local addresses")
+      .flag("--allow-private-urls", options->allow_private_urls,
+            "Let `put file` fetch from private, loopback and link-local addresses")
       .example("qanat serve --data ./data")
       .run([options] { return serve_until_signal(*options); });
 }

@@ -1,4 +1,5 @@
-// `qanat serve`: wires the embedded meta store, the local object store, a runner and the API into one process.
+// `qanat serve`: wires the embedded meta store, the local object store, a runner and the API into
+// one process.
 #pragma once
 
 #include "qanat/cli/cli.h"

@@ -20,7 +20,8 @@ namespace {
 
 using ::testing::HasSubstr;
 
-// The checkout: build folders lie directly in it. (__FILE__ is relative to the folder of the build.)
+// The checkout: build folders lie directly in it. (__FILE__ is relative to the folder of the
+// build.)
 const std::filesystem::path kRoot =
     std::filesystem::read_symlink("/proc/self/exe").parent_path().parent_path();
 

@@ -15,7 +15,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       manifest.ok() && encode_manifest(*manifest) != bytes) {
     std::abort();
   }
-  if (const auto removal = parse_removal(bytes); removal.ok() && encode_removal(*removal) != bytes) {
+  if (const auto removal = parse_removal(bytes);
+      removal.ok() && encode_removal(*removal) != bytes) {
     std::abort();
   }
   return 0;

@@ -1,5 +1,6 @@
-// A pipeline on a disk that loses what was not synced: crashes during creation, puts, plans, reports and folds. After each, a new server over
-// what the disk kept ends every job; nothing acknowledged is lost, and the output is the input's copy, whole and once.
+// A pipeline on a disk that loses what was not synced: crashes during creation, puts, plans,
+// reports and folds. After each, a new server over what the disk kept ends every job; nothing
+// acknowledged is lost, and the output is the input's copy, whole and once.
 #include <gtest/gtest.h>
 
 #include "pipeline/server_world.h"
@@ -40,14 +41,18 @@ Status run_step(ServerWorld& world, int step) {
     case 0:
       return world.bench.versions().create_repo(kIn, "").status();
     case 1:
-      return world.bench.apply(kIn, "master", {put("a", "1"), put("b", std::string(3000, 'b')), put("c", "3")}).status();
+      return world.bench
+          .apply(kIn, "master", {put("a", "1"), put("b", std::string(3000, 'b')), put("c", "3")})
+          .status();
     case 2:
       return world.create(kSpec);
     case 3:
     case 5:
       return world.work_until_ended();
     default:
-      return world.bench.apply(kIn, "master", {put("a", "new"), remove("b"), put("d/e", "4"), put("f", "5")}).status();
+      return world.bench
+          .apply(kIn, "master", {put("a", "new"), remove("b"), put("d/e", "4"), put("f", "5")})
+          .status();
   }
 }
 
@@ -81,7 +86,8 @@ void expect_recovers(FaultFileSystem& disk, const Acknowledged& before) {
     for (int step = before.steps; step < kSteps; ++step) {
       const Status status = run_step(world, step);
       // It may have happened all the same.
-      ASSERT_TRUE(status.ok() || status.code() == Code::kAlreadyExists) << "step " << step << ": " << status.to_string();
+      ASSERT_TRUE(status.ok() || status.code() == Code::kAlreadyExists)
+          << "step " << step << ": " << status.to_string();
     }
     ASSERT_TRUE(world.work_until_ended().ok());
 
@@ -90,7 +96,8 @@ void expect_recovers(FaultFileSystem& disk, const Acknowledged& before) {
       for (const auto& [datum, times] : datums) {
         const auto job_before = before.ran.find(job);
         EXPECT_EQ(times, 1);
-        EXPECT_FALSE(job_before != before.ran.end() && job_before->second.contains(datum)) << "run twice";
+        EXPECT_FALSE(job_before != before.ran.end() && job_before->second.contains(datum))
+            << "run twice";
       }
     }
     const auto jobs = world.jobs("copy");
@@ -108,7 +115,8 @@ void expect_recovers(FaultFileSystem& disk, const Acknowledged& before) {
     EXPECT_EQ(copy->record.root.to_text(), in->record.root.to_text());
     const auto files = world.bench.files_of(*copy);
     ASSERT_TRUE(files.ok()) << files.status().to_string();
-    EXPECT_EQ(*files, (std::map<std::string, std::string>{{"a", "new"}, {"c", "3"}, {"d/e", "4"}, {"f", "5"}}));
+    EXPECT_EQ(*files, (std::map<std::string, std::string>{
+                          {"a", "new"}, {"c", "3"}, {"d/e", "4"}, {"f", "5"}}));
   }
   // It stays so.
   ServerWorld again(disk);
@@ -132,7 +140,8 @@ TEST(JobCrash, SlowEveryJobEndsWhateverIsLost) {
     FaultFileSystem disk;
     const Acknowledged acknowledged = run(disk, n);
     for (const uint64_t seed : qanat::testing::reboot_seeds(n, 2)) {
-      SCOPED_TRACE(str_cat("crash at operation ", n, ", seed ", seed, ", steps ", acknowledged.steps));
+      SCOPED_TRACE(
+          str_cat("crash at operation ", n, ", seed ", seed, ", steps ", acknowledged.steps));
       const auto after = disk.reboot(seed);
       expect_recovers(*after, acknowledged);
       if (::testing::Test::HasFailure()) return;

@@ -89,14 +89,14 @@ TEST(LeaseTable, MemoryCountsForTheDatumThatWasAlone) {
 TEST(LeaseTable, AfterARestartWorkersKeepWhatTheyHave) {
   LeaseTable table(kTtl, 50);
   for (int i = 0; i < 3; ++i) table.add(ticket(i), 0);
-  table.renew("old", {"d1", "d9"}, 1);                             // waiting; not planned yet
+  table.renew("old", {"d1", "d9"}, 1);  // waiting; not planned yet
   EXPECT_EQ(ids(table.lease("new", 2, 2)), (Ids{"d0", "d2"}));
   table.add(ticket(9), 3);
   EXPECT_EQ(table.running().at("d9"), "old");
-  EXPECT_TRUE(table.renew("other", {"d0"}, 4).empty());            // had it before: believed
+  EXPECT_TRUE(table.renew("other", {"d0"}, 4).empty());  // had it before: believed
   EXPECT_EQ(table.renew("new", {"d0", "d2"}, 5), (Ids{"d0"}));
-  EXPECT_EQ(table.renew("third", {"d0"}, 6), (Ids{"d0"}));         // once only
-  EXPECT_EQ(table.renew("late", {"d2"}, 50), (Ids{"d2"}));         // time is over
+  EXPECT_EQ(table.renew("third", {"d0"}, 6), (Ids{"d0"}));  // once only
+  EXPECT_EQ(table.renew("late", {"d2"}, 50), (Ids{"d2"}));  // time is over
 }
 
 // Against the obvious model: a map of what each datum's state must be.
@@ -130,15 +130,18 @@ TEST(LeaseTable, AgreesWithAModel) {
           const Ids lost = table.renew(worker, held, now);
           Ids expected;
           for (const std::string& id : held) {
-            if (model[id].first == worker) model[id].second = now + kTtl;
-            else expected.push_back(id);
+            if (model[id].first == worker)
+              model[id].second = now + kTtl;
+            else
+              expected.push_back(id);
           }
           ASSERT_EQ(lost, expected);
           break;
         }
         case 3:
           if (!model.empty()) {
-            const std::string id = std::next(model.begin(), static_cast<ptrdiff_t>(random() % model.size()))->first;
+            const std::string id =
+                std::next(model.begin(), static_cast<ptrdiff_t>(random() % model.size()))->first;
             ASSERT_TRUE(table.complete(id));
             model.erase(id);
           }

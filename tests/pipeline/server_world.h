@@ -1,5 +1,6 @@
-// A server without HTTP over one file system: stores, versions and pipelines as they are, with a runner and a gate that do nothing; workers
-// are played by the test, which speaks to the hub as they do.
+// A server without HTTP over one file system: stores, versions and pipelines as they are, with a
+// runner and a gate that do nothing; workers are played by the test, which speaks to the hub as
+// they do.
 #pragma once
 
 #include <map>
@@ -24,7 +25,10 @@ class FakeRunner : public Runner {
     info.name = image;
     return info;
   }
-  Status check_command(const ImageInfo&, const std::vector<std::string>&, const std::map<std::string, std::string>&, const std::string&) override { return ok_status(); }
+  Status check_command(const ImageInfo&, const std::vector<std::string>&,
+                       const std::map<std::string, std::string>&, const std::string&) override {
+    return ok_status();
+  }
   Status ensure(const WorkerGroupSpec& spec) override {
     std::lock_guard lock(mutex_);
     groups_[spec.id] = spec;
@@ -37,7 +41,9 @@ class FakeRunner : public Runner {
     return ok_status();
   }
   Status stop_unwanted() override { return ok_status(); }
-  Result<std::vector<WorkerGroupStatus>> list() override { return std::vector<WorkerGroupStatus>(); }
+  Result<std::vector<WorkerGroupStatus>> list() override {
+    return std::vector<WorkerGroupStatus>();
+  }
   void set_listener(std::function<void(const WorkerEvent&)>) override {}
 
   std::vector<WorkerGroupSpec> groups() {
@@ -63,7 +69,8 @@ using DatumFiles = std::map<std::string, std::string>;
 
 class ServerWorld {
  public:
-  explicit ServerWorld(FileSystem& files, Clock& clock = real_clock()) : bench(files, "/data", clock) {
+  explicit ServerWorld(FileSystem& files, Clock& clock = real_clock())
+      : bench(files, "/data", clock) {
     status = bench.status;
     if (!status.ok()) return;
     Services services;
@@ -82,11 +89,14 @@ class ServerWorld {
   }
 
   Status create(const std::string& spec) {
-    return pipelines->create(kProject, spec, {"test", [](std::string_view) { return true; }}).status();
+    return pipelines->create(kProject, spec, {"test", [](std::string_view) { return true; }})
+        .status();
   }
 
   Result<std::vector<JobRecord>> jobs(const std::string& pipeline) {
-    QANAT_ASSIGN_OR_RETURN(const auto found, bench.meta().range(meta::KeyRange::prefix(jobs_prefix(kProject, pipeline))));
+    QANAT_ASSIGN_OR_RETURN(
+        const auto found,
+        bench.meta().range(meta::KeyRange::prefix(jobs_prefix(kProject, pipeline))));
     std::vector<JobRecord> jobs;
     for (const auto& item : found.items) {
       QANAT_ASSIGN_OR_RETURN(auto job, decode<JobRecord>(item.key, item.value));
@@ -118,7 +128,8 @@ class ServerWorld {
     return unavailable("no group of workers is wanted");
   }
 
-  Result<DatumFiles> inputs(const WorkerHub::Worker& worker, const std::string& job, const std::string& datum) {
+  Result<DatumFiles> inputs(const WorkerHub::Worker& worker, const std::string& job,
+                            const std::string& datum) {
     std::string stream;
     api::FileStreamWriter out([&](std::string_view bytes) {
       stream += bytes;
@@ -136,7 +147,8 @@ class ServerWorld {
     }
   }
 
-  Result<api::ResultsAnswer> report(const WorkerHub::Worker& worker, const std::string& job, const std::string& datum, const DatumFiles& output) {
+  Result<api::ResultsAnswer> report(const WorkerHub::Worker& worker, const std::string& job,
+                                    const std::string& datum, const DatumFiles& output) {
     std::string stream;
     api::FileStreamWriter out([&](std::string_view bytes) {
       stream += bytes;
@@ -152,17 +164,20 @@ class ServerWorld {
     return pipelines->hub().take_results(worker, job, in);
   }
 
-  // Copies input `in` to the output, two datums at a time, until every job has ended or something fails.
+  // Copies input `in` to the output, two datums at a time, until every job has ended or something
+  // fails.
   Status work_until_ended(int64_t patience_ms = 20'000) {
     const int64_t deadline = real_clock().monotonic_ms() + patience_ms;
     QANAT_ASSIGN_OR_RETURN(const auto me, worker("w"));
     while (!all_ended()) {
       if (real_clock().monotonic_ms() > deadline) return deadline_exceeded("jobs do not end");
-      QANAT_ASSIGN_OR_RETURN(const auto leased, pipelines->hub().lease(me, {.max_datums = 2, .wait_ms = 0}));
+      QANAT_ASSIGN_OR_RETURN(const auto leased,
+                             pipelines->hub().lease(me, {.max_datums = 2, .wait_ms = 0}));
       for (const api::LeasedDatum& datum : leased.datums) {
         QANAT_ASSIGN_OR_RETURN(const DatumFiles in, inputs(me, leased.job, datum.id));
         DatumFiles out;
-        for (const auto& [path, bytes] : in) out[path.substr(std::string_view("in/").size())] = bytes;
+        for (const auto& [path, bytes] : in)
+          out[path.substr(std::string_view("in/").size())] = bytes;
         QANAT_RETURN_IF_ERROR(report(me, leased.job, datum.id, out).status());
         ++ran[leased.job][datum.id];
       }

@@ -55,8 +55,8 @@ TEST_F(TokensTest, FirstTokenIsAdminAndIsMadeOnce) {
 }
 
 TEST_F(TokensTest, ScopesGiveWhatTheySayAndNoMore) {
-  const auto caller = *tokens_->authenticate(
-      make("sales", {"reader:report", "writer:orders", "operator:clean"}));
+  const auto caller =
+      *tokens_->authenticate(make("sales", {"reader:report", "writer:orders", "operator:clean"}));
   EXPECT_TRUE(caller->may_read("default", "report"));
   EXPECT_FALSE(caller->may_write("default", "report"));
   EXPECT_TRUE(caller->may_write("default", "orders"));

@@ -7,8 +7,8 @@
 #include "qanat/api/describe.h"
 #include "qanat/api/quantity.h"
 #include "qanat/api/spec_check.h"
-#include "qanat/api/spec_validate.h"
 #include "qanat/api/spec_text.h"
+#include "qanat/api/spec_validate.h"
 #include "qanat/base/string.h"
 
 namespace qanat::api {

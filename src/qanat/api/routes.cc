@@ -149,16 +149,9 @@ std::vector<Route> commit_routes() {
         kLimit}},
       {"delete_commit", Method::kDelete, QANAT_REPO "/commits/{ref}", "Throws an open commit away.",
        Right::kWriter, "repo", BodyKind::kNone, nullptr, BodyKind::kNone, nullptr, 204},
-      {"wait_commit",
-       Method::kGet,
-       QANAT_REPO "/commits/{ref}/wait",
+      {"wait_commit", Method::kGet, QANAT_REPO "/commits/{ref}/wait",
        "As wait_wave, of the wave of this commit; of a pipeline's repo: of its newest job.",
-       Right::kReader,
-       "repo",
-       BodyKind::kNone,
-       nullptr,
-       BodyKind::kEvents,
-       &type_of<ChangeEvent>},
+       Right::kReader, "repo", BodyKind::kNone, nullptr, BodyKind::kEvents, &type_of<ChangeEvent>},
       {"inspect_commit", Method::kGet, QANAT_REPO "/commits/{ref}", "Shows a commit.",
        Right::kReader, "repo", BodyKind::kNone, nullptr, BodyKind::kJson, &type_of<CommitInfo>},
       {"finish_commit", Method::kPost, QANAT_REPO "/commits/{ref}/finish",
@@ -395,7 +388,8 @@ std::vector<Route> pipeline_routes() {
        &type_of<List<PipelineInfo>>,
        201,
        {},
-       "Needs operator of each name and reader of its inputs; network-host for `network: host`. All "
+       "Needs operator of each name and reader of its inputs; network-host for `network: host`. "
+       "All "
        "specs are checked before the first is created."},
       {"update_pipelines",
        Method::kPut,

@@ -9,7 +9,8 @@
 //   POST /worker/v1/hello    HelloRequest -> HelloAnswer
 //   POST /worker/v1/lease    LeaseRequest -> LeaseAnswer, or 204 when there was nothing for 20 s
 //   GET  /worker/v1/inputs?job=J&datum=D&datum=D...
-//                            -> FileStream: per datum a frame DatumInputs, then puts `<input>/<path>`
+//                            -> FileStream: per datum a frame DatumInputs, then puts
+//                            `<input>/<path>`
 //   POST /worker/v1/results?job=J
 //                            FileStream: per datum a frame DatumReport, its output files (paths
 //                            under /pfs/out), its log (LogLine as JSON, a line each, without the

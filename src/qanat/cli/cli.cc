@@ -55,7 +55,8 @@ void Command::run(std::function<Status()> run) {
   });
 }
 
-Cli::Cli() : app_(std::make_unique<CLI::App>("Versioned data and containerized pipelines", "qanat")) {
+Cli::Cli()
+    : app_(std::make_unique<CLI::App>("Versioned data and containerized pipelines", "qanat")) {
   app_->require_subcommand(1);
   app_->fallthrough();
   app_->add_option("--server", flags_.server, "Address of the server (QANAT_SERVER)");
@@ -85,13 +86,16 @@ Command Cli::command(const std::string& verb, const std::string& noun, const std
   return Command(app);
 }
 
-// A verb or noun that is not there, with the nearest that is: CLI11 only says that a subcommand is missing.
+// A verb or noun that is not there, with the nearest that is: CLI11 only says that a subcommand is
+// missing.
 Status Cli::check_words(int argc, const char* const* argv) const {
   if (argc < 2 || argv[1][0] == '-') return ok_status();
-  auto unknown = [](std::string_view what, const std::string& word, const std::vector<std::string>& known) {
+  auto unknown = [](std::string_view what, const std::string& word,
+                    const std::vector<std::string>& known) {
     const std::string near = api::closest_name(word, known);
-    return invalid_argument(str_cat("there is no ", what, " ", qanat::quoted(word)),
-                            near.empty() ? "`qanat --help` lists the commands" : str_cat("did you mean ", near, "?"));
+    return invalid_argument(
+        str_cat("there is no ", what, " ", qanat::quoted(word)),
+        near.empty() ? "`qanat --help` lists the commands" : str_cat("did you mean ", near, "?"));
   };
   const auto verb = verbs_.find(argv[1]);
   if (verb == verbs_.end()) {
@@ -119,7 +123,8 @@ int Cli::main(int argc, const char* const* argv) {
     return 1;
   } catch (const CLI::ParseError& error) {
     if (error.get_exit_code() == 0) return app_->exit(error);  // --help
-    print_error(invalid_argument(error.what(), "`qanat --help` lists the commands; `qanat VERB NOUN --help` explains one."));
+    print_error(invalid_argument(
+        error.what(), "`qanat --help` lists the commands; `qanat VERB NOUN --help` explains one."));
     return 2;
   }
   return 0;

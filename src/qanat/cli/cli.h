@@ -1,7 +1,8 @@
 // Cli: the command line as a table of verbs and nouns, and what every command shares.
 //
-// A file of commands adds its own: `cli.command("create", "repo", "Create a repo", ...)` gives a Command, to which options are added and the
-// function that runs it. Grammar: `qanat VERB NOUN ARGUMENTS`, as in Pachyderm 2.x; global flags may stand anywhere.
+// A file of commands adds its own: `cli.command("create", "repo", "Create a repo", ...)` gives a
+// Command, to which options are added and the function that runs it. Grammar: `qanat VERB NOUN
+// ARGUMENTS`, as in Pachyderm 2.x; global flags may stand anywhere.
 #pragma once
 
 #include <functional>
@@ -21,15 +22,19 @@ class App;
 
 namespace qanat::cli {
 
-// One command under construction. Values are bound to variables that live as long as the Command's closure: use shared state.
+// One command under construction. Values are bound to variables that live as long as the Command's
+// closure: use shared state.
 class Command {
  public:
   explicit Command(CLI::App* app) : app_(app) {}
 
-  Command& argument(const std::string& name, std::string& value, const std::string& help, bool required = true);
-  Command& arguments(const std::string& name, std::vector<std::string>& values, const std::string& help, bool required = true);
+  Command& argument(const std::string& name, std::string& value, const std::string& help,
+                    bool required = true);
+  Command& arguments(const std::string& name, std::vector<std::string>& values,
+                     const std::string& help, bool required = true);
   Command& option(const std::string& names, std::string& value, const std::string& help);
-  Command& option(const std::string& names, std::vector<std::string>& values, const std::string& help);
+  Command& option(const std::string& names, std::vector<std::string>& values,
+                  const std::string& help);
   Command& option(const std::string& names, int64_t& value, const std::string& help);
   Command& flag(const std::string& names, bool& value, const std::string& help);
   // Examples, shown below the help.
@@ -50,7 +55,8 @@ class Cli {
   // `noun` "": the verb is a command of its own.
   Command command(const std::string& verb, const std::string& noun, const std::string& help);
 
-  // Parses and runs. The exit code: 0; 1 for an error (printed); 2 for a command line that is not understood.
+  // Parses and runs. The exit code: 0; 1 for an error (printed); 2 for a command line that is not
+  // understood.
   int main(int argc, const char* const* argv);
 
   // The server, opened at the first use.

@@ -40,14 +40,16 @@ const std::vector<Column<api::CommitInfo>>& commit_columns() {
       {"SIZE", [](const api::CommitInfo& c) { return show_size(c.size_bytes); }},
       {"KIND", [](const api::CommitInfo& c) { return std::string(api::enum_name(c.kind)); }, true},
       {"ROOT", [](const api::CommitInfo& c) { return show_id(c.root); }, true},
-      {"DESCRIPTION", [](const api::CommitInfo& c) { return c.error.empty() ? c.description : c.error; }},
+      {"DESCRIPTION",
+       [](const api::CommitInfo& c) { return c.error.empty() ? c.description : c.error; }},
   };
   return columns;
 }
 
 std::string show_commit_refs(const std::vector<api::CommitRef>& commits) {
   std::vector<std::string> names;
-  for (const api::CommitRef& c : commits) names.push_back(str_cat(c.repo, "@", c.branch.empty() ? "" : c.branch + " = ", c.commit));
+  for (const api::CommitRef& c : commits)
+    names.push_back(str_cat(c.repo, "@", c.branch.empty() ? "" : c.branch + " = ", c.commit));
   return names.empty() ? "-" : join(names, "\n");
 }
 
@@ -63,7 +65,8 @@ Lines commit_lines(const api::CommitInfo& c) {
   lines.emplace_back("Content", str_cat(c.files, " files, ", show_size(c.size_bytes)));
   if (!c.description.empty()) lines.emplace_back("Description", c.description);
   if (!c.pipeline.empty()) {
-    lines.emplace_back("Made by", str_cat("pipeline ", c.pipeline, ", version ", c.pipeline_version));
+    lines.emplace_back("Made by",
+                       str_cat("pipeline ", c.pipeline, ", version ", c.pipeline_version));
     if (!c.image_digest.empty()) lines.emplace_back("Image", c.image_digest);
     lines.emplace_back("From", show_commit_refs(c.provenance));
   }
@@ -74,13 +77,19 @@ const std::vector<Column<api::WaveInfo>>& wave_columns() {
   static const std::vector<Column<api::WaveInfo>> columns = {
       {"ID", [](const api::WaveInfo& w) { return w.id; }},
       {"CAUSE", [](const api::WaveInfo& w) { return std::string(api::enum_name(w.cause)); }},
-      {"CHANGED", [](const api::WaveInfo& w) {
+      {"CHANGED",
+       [](const api::WaveInfo& w) {
          std::vector<std::string> names;
          for (const auto& c : w.changed) names.push_back(c.repo + "@" + c.branch);
          return names.empty() ? "-" : join(names, ",");
        }},
       {"PIPELINES", [](const api::WaveInfo& w) { return std::to_string(w.pipelines.size()); }},
-      {"STATE", [](const api::WaveInfo& w) { return !w.finished ? show_state("RUNNING") : w.failed ? show_state("FAILURE") : show_state("SUCCESS"); }},
+      {"STATE",
+       [](const api::WaveInfo& w) {
+         return !w.finished ? show_state("RUNNING")
+                : w.failed  ? show_state("FAILURE")
+                            : show_state("SUCCESS");
+       }},
       {"CREATED", [](const api::WaveInfo& w) { return show_age(w.created.ms); }},
   };
   return columns;
@@ -95,9 +104,11 @@ void add_making(Cli& cli) {
       .run([&cli, a]() -> Status {
         QANAT_ASSIGN_OR_RETURN(const api::Address address, cli.address(a->address));
         QANAT_ASSIGN_OR_RETURN(Connection * server, cli.connection());
-        QANAT_ASSIGN_OR_RETURN(const auto commit,
-                               server->send<api::CommitInfo>("start_commit", repo_parameters(address),
-                                                             api::StartCommitRequest{address.ref.to_string(), a->parent, a->description}));
+        QANAT_ASSIGN_OR_RETURN(
+            const auto commit,
+            server->send<api::CommitInfo>(
+                "start_commit", repo_parameters(address),
+                api::StartCommitRequest{address.ref.to_string(), a->parent, a->description}));
         std::puts(commit.id.c_str());
         return ok_status();
       });
@@ -107,7 +118,10 @@ void add_making(Cli& cli) {
       .run([&cli, a]() -> Status {
         QANAT_ASSIGN_OR_RETURN(const api::Address address, cli.address(a->address));
         QANAT_ASSIGN_OR_RETURN(Connection * server, cli.connection());
-        return server->send<api::CommitInfo>("finish_commit", commit_parameters(address), api::FinishCommitRequest{a->description}).status();
+        return server
+            ->send<api::CommitInfo>("finish_commit", commit_parameters(address),
+                                    api::FinishCommitRequest{a->description})
+            .status();
       });
   cli.command("delete", "commit", "Throw away an open commit")
       .argument("REPO@COMMIT", a->address, "The open commit")
@@ -120,22 +134,33 @@ void add_making(Cli& cli) {
 
 Status list_waves(Cli& cli, const Arguments& a, Format format) {
   QANAT_ASSIGN_OR_RETURN(Connection * server, cli.connection());
-  QANAT_ASSIGN_OR_RETURN(const auto waves, server->list<api::List<api::WaveInfo>>("list_waves", {{"project", cli.project()}}, {},
-                                                                                 a.number > 0 ? static_cast<size_t>(a.number) : SIZE_MAX));
-  return print_list<api::WaveInfo>(format, waves, wave_columns(), [](const api::WaveInfo& w) { return w.id; });
+  QANAT_ASSIGN_OR_RETURN(const auto waves,
+                         server->list<api::List<api::WaveInfo>>(
+                             "list_waves", {{"project", cli.project()}}, {},
+                             a.number > 0 ? static_cast<size_t>(a.number) : SIZE_MAX));
+  return print_list<api::WaveInfo>(format, waves, wave_columns(),
+                                   [](const api::WaveInfo& w) { return w.id; });
 }
 
 Status show_wave(Cli& cli, const std::string& id, Format format) {
   QANAT_ASSIGN_OR_RETURN(Connection * server, cli.connection());
-  QANAT_ASSIGN_OR_RETURN(const auto wave, server->get<api::WaveInfo>("inspect_wave", {{"project", cli.project()}, {"wave", id}}));
-  if (format != Format::kTable && format != Format::kWide) return print_item(format, wave, {}, wave.id);
-  return print_list<api::CommitInfo>(format, wave.commits, commit_columns(), [](const api::CommitInfo& c) { return c.id; });
+  QANAT_ASSIGN_OR_RETURN(
+      const auto wave,
+      server->get<api::WaveInfo>("inspect_wave", {{"project", cli.project()}, {"wave", id}}));
+  if (format != Format::kTable && format != Format::kWide)
+    return print_item(format, wave, {}, wave.id);
+  return print_list<api::CommitInfo>(format, wave.commits, commit_columns(),
+                                     [](const api::CommitInfo& c) { return c.id; });
 }
 
 void add_reading(Cli& cli) {
   auto a = std::make_shared<Arguments>();
-  cli.command("list", "commit", "List commits of a repo, newest first; without a repo: of all, by the change that caused them")
-      .argument("[REPO[@REF] | ID]", a->address, "A repo; from a branch or commit back; or an id, for all commits that share it", false)
+  cli.command("list", "commit",
+              "List commits of a repo, newest first; without a repo: of all, by the change that "
+              "caused them")
+      .argument("[REPO[@REF] | ID]", a->address,
+                "A repo; from a branch or commit back; or an id, for all commits that share it",
+                false)
       .option("-n,--number", a->number, "At most so many")
       .option("--from", a->from, "Stop before this commit")
       .option("-o,--output", cli.output(), kFormatHelp)
@@ -148,9 +173,12 @@ void add_reading(Cli& cli) {
         if (address.has_ref) query["ref"] = address.ref.to_string();
         if (!a->from.empty()) query["from"] = a->from;
         QANAT_ASSIGN_OR_RETURN(Connection * server, cli.connection());
-        QANAT_ASSIGN_OR_RETURN(const auto commits, server->list<api::List<api::CommitInfo>>("list_commits", repo_parameters(address), query,
-                                                                                            a->number > 0 ? static_cast<size_t>(a->number) : SIZE_MAX));
-        return print_list<api::CommitInfo>(format, commits, commit_columns(), [](const api::CommitInfo& c) { return c.id; });
+        QANAT_ASSIGN_OR_RETURN(const auto commits,
+                               server->list<api::List<api::CommitInfo>>(
+                                   "list_commits", repo_parameters(address), query,
+                                   a->number > 0 ? static_cast<size_t>(a->number) : SIZE_MAX));
+        return print_list<api::CommitInfo>(format, commits, commit_columns(),
+                                           [](const api::CommitInfo& c) { return c.id; });
       });
   cli.command("inspect", "commit", "Show a commit; with an id alone, all commits that share it")
       .argument("REPO@REF | ID", a->address, "The commit")
@@ -160,7 +188,9 @@ void add_reading(Cli& cli) {
         if (is_id(a->address)) return show_wave(cli, a->address, format);
         QANAT_ASSIGN_OR_RETURN(const api::Address address, cli.address(a->address));
         QANAT_ASSIGN_OR_RETURN(Connection * server, cli.connection());
-        QANAT_ASSIGN_OR_RETURN(const auto commit, server->get<api::CommitInfo>("inspect_commit", commit_parameters(address)));
+        QANAT_ASSIGN_OR_RETURN(
+            const auto commit,
+            server->get<api::CommitInfo>("inspect_commit", commit_parameters(address)));
         return print_item(format, commit, commit_lines(commit), commit.id);
       });
   cli.command("list", "provenance", "What a commit was made from, and what was made from it")
@@ -170,16 +200,24 @@ void add_reading(Cli& cli) {
         QANAT_ASSIGN_OR_RETURN(const Format format, cli.format());
         QANAT_ASSIGN_OR_RETURN(const api::Address address, cli.address(a->address));
         QANAT_ASSIGN_OR_RETURN(Connection * server, cli.connection());
-        QANAT_ASSIGN_OR_RETURN(const auto found, server->get<api::ProvenanceInfo>("provenance", {{"project", address.project}},
-                                                                                  {{"repo", address.repo}, {"ref", address.ref.to_string()}}));
-        if (format != Format::kTable && format != Format::kWide) return print_item(format, found, {}, found.commit.id);
+        QANAT_ASSIGN_OR_RETURN(const auto found,
+                               server->get<api::ProvenanceInfo>(
+                                   "provenance", {{"project", address.project}},
+                                   {{"repo", address.repo}, {"ref", address.ref.to_string()}}));
+        if (format != Format::kTable && format != Format::kWide)
+          return print_item(format, found, {}, found.commit.id);
         auto made_by = [](const api::CommitInfo& c) {
           if (c.pipeline.empty()) return std::string("put by a client");
-          return str_cat("pipeline ", c.pipeline, " version ", c.pipeline_version, c.image_digest.empty() ? "" : ", image " + c.image_digest);
+          return str_cat("pipeline ", c.pipeline, " version ", c.pipeline_version,
+                         c.image_digest.empty() ? "" : ", image " + c.image_digest);
         };
         std::vector<std::vector<std::string>> rows;
-        auto add = [&](const char* where, const api::CommitInfo& c) { rows.push_back({where, c.repo + "@" + (c.branch.empty() ? "-" : c.branch), c.id, made_by(c)}); };
-        for (auto it = found.upstream.rbegin(); it != found.upstream.rend(); ++it) add("upstream", *it);
+        auto add = [&](const char* where, const api::CommitInfo& c) {
+          rows.push_back(
+              {where, c.repo + "@" + (c.branch.empty() ? "-" : c.branch), c.id, made_by(c)});
+        };
+        for (auto it = found.upstream.rbegin(); it != found.upstream.rend(); ++it)
+          add("upstream", *it);
         add("THIS", found.commit);
         for (const auto& c : found.downstream) add("downstream", c);
         print_table({"", "BRANCH", "COMMIT", "MADE BY"}, rows);
@@ -192,21 +230,31 @@ void add_reading(Cli& cli) {
       .run([&cli, a]() -> Status {
         QANAT_ASSIGN_OR_RETURN(const Format format, cli.format());
         QANAT_ASSIGN_OR_RETURN(const api::Address address, cli.address(a->address));
-        if (!address.has_path) return invalid_argument("there is no path in the address", "write REPO@BRANCH:/PATH");
+        if (!address.has_path)
+          return invalid_argument("there is no path in the address", "write REPO@BRANCH:/PATH");
         QANAT_ASSIGN_OR_RETURN(Connection * server, cli.connection());
-        QANAT_ASSIGN_OR_RETURN(const auto changes, server->list<api::List<api::FileChange>>("file_history", repo_parameters(address),
-                                                                                           {{"ref", address.ref.to_string()}, {"path", address.path}},
-                                                                                           a->number > 0 ? static_cast<size_t>(a->number) : SIZE_MAX));
-        return print_list<api::FileChange>(format, changes,
-                                           {{"COMMIT", [](const api::FileChange& c) { return c.commit.id; }},
-                                            {"CHANGE", [](const api::FileChange& c) { return std::string(api::enum_name(c.op)); }},
-                                            {"FINISHED", [](const api::FileChange& c) { return show_age(c.commit.finished.ms); }},
-                                            {"SIZE", [](const api::FileChange& c) { return c.file ? show_size(c.file->size_bytes) : "-"; }},
-                                            {"HASH", [](const api::FileChange& c) { return c.file ? show_id(c.file->hash) : "-"; }},
-                                            {"DESCRIPTION", [](const api::FileChange& c) { return c.commit.description; }}},
-                                           [](const api::FileChange& c) { return c.commit.id; });
+        QANAT_ASSIGN_OR_RETURN(const auto changes,
+                               server->list<api::List<api::FileChange>>(
+                                   "file_history", repo_parameters(address),
+                                   {{"ref", address.ref.to_string()}, {"path", address.path}},
+                                   a->number > 0 ? static_cast<size_t>(a->number) : SIZE_MAX));
+        return print_list<api::FileChange>(
+            format, changes,
+            {{"COMMIT", [](const api::FileChange& c) { return c.commit.id; }},
+             {"CHANGE", [](const api::FileChange& c) { return std::string(api::enum_name(c.op)); }},
+             {"FINISHED", [](const api::FileChange& c) { return show_age(c.commit.finished.ms); }},
+             {"SIZE",
+              [](const api::FileChange& c) {
+                return c.file ? show_size(c.file->size_bytes) : "-";
+              }},
+             {"HASH",
+              [](const api::FileChange& c) { return c.file ? show_id(c.file->hash) : "-"; }},
+             {"DESCRIPTION", [](const api::FileChange& c) { return c.commit.description; }}},
+            [](const api::FileChange& c) { return c.commit.id; });
       });
-  cli.command("wait", "commit", "Wait until a commit and everything downstream of it has ended; fails if a job failed")
+  cli.command(
+         "wait", "commit",
+         "Wait until a commit and everything downstream of it has ended; fails if a job failed")
       .argument("REPO@REF | ID", a->address, "The commit")
       .option("-o,--output", cli.output(), kFormatHelp)
       .example("qanat wait commit orders@master")
@@ -214,7 +262,9 @@ void add_reading(Cli& cli) {
         QANAT_ASSIGN_OR_RETURN(const Format format, cli.format());
         QANAT_ASSIGN_OR_RETURN(const auto wave, wait_for_wave(cli, a->address));
         if (format == Format::kTable || format == Format::kWide) {
-          QANAT_RETURN_IF_ERROR(print_list<api::CommitInfo>(format, wave.commits, commit_columns(), [](const api::CommitInfo& c) { return c.id; }));
+          QANAT_RETURN_IF_ERROR(
+              print_list<api::CommitInfo>(format, wave.commits, commit_columns(),
+                                          [](const api::CommitInfo& c) { return c.id; }));
         } else {
           QANAT_RETURN_IF_ERROR(print_item(format, wave, {}, wave.id));
         }

@@ -1,6 +1,7 @@
 // The configuration file of the command line: named contexts (a server and a token each).
 //
-// ~/.config/qanat/config.json ($XDG_CONFIG_HOME), readable by its owner only because it holds tokens.
+// ~/.config/qanat/config.json ($XDG_CONFIG_HOME), readable by its owner only because it holds
+// tokens.
 #pragma once
 
 #include <map>

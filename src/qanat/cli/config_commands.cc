@@ -36,7 +36,8 @@ void add_config_commands(Cli& cli) {
       .run([a]() -> Status {
         QANAT_ASSIGN_OR_RETURN(Config config, load_config());
         if (a->name != "-" && !config.contexts.contains(a->name)) {
-          return not_found(str_cat("there is no context ", quoted(a->name)), "`qanat config list` shows the contexts there are");
+          return not_found(str_cat("there is no context ", quoted(a->name)),
+                           "`qanat config list` shows the contexts there are");
         }
         config.current = a->name == "-" ? "" : a->name;
         return save_config(config);
@@ -45,7 +46,8 @@ void add_config_commands(Cli& cli) {
       .argument("NAME", a->name, "Name of the context")
       .run([a]() -> Status {
         QANAT_ASSIGN_OR_RETURN(Config config, load_config());
-        if (config.contexts.erase(a->name) == 0) return not_found(str_cat("there is no context ", quoted(a->name)));
+        if (config.contexts.erase(a->name) == 0)
+          return not_found(str_cat("there is no context ", quoted(a->name)));
         if (config.current == a->name) config.current.clear();
         return save_config(config);
       });
@@ -53,18 +55,22 @@ void add_config_commands(Cli& cli) {
     QANAT_ASSIGN_OR_RETURN(const Config config, load_config());
     std::vector<std::vector<std::string>> rows;
     for (const auto& [name, context] : config.contexts) {
-      rows.push_back({name == config.current ? "*" : "", name, context.server, context.project.empty() ? "default" : context.project});
+      rows.push_back({name == config.current ? "*" : "", name, context.server,
+                      context.project.empty() ? "default" : context.project});
     }
     print_table({"", "NAME", "SERVER", "PROJECT"}, rows);
     return ok_status();
   });
-  cli.command("version", "", "Show the versions of this program and of the server").run([&cli]() -> Status {
-    std::puts(str_cat("qanat   ", kVersion).c_str());
-    QANAT_ASSIGN_OR_RETURN(Connection * server, cli.connection());
-    QANAT_ASSIGN_OR_RETURN(const auto version, server->get<api::VersionInfo>("version", {}));
-    std::puts(str_cat("server  ", version.version, " at ", server->server(), ", runner ", version.runner).c_str());
-    return ok_status();
-  });
+  cli.command("version", "", "Show the versions of this program and of the server")
+      .run([&cli]() -> Status {
+        std::puts(str_cat("qanat   ", kVersion).c_str());
+        QANAT_ASSIGN_OR_RETURN(Connection * server, cli.connection());
+        QANAT_ASSIGN_OR_RETURN(const auto version, server->get<api::VersionInfo>("version", {}));
+        std::puts(str_cat("server  ", version.version, " at ", server->server(), ", runner ",
+                          version.runner)
+                      .c_str());
+        return ok_status();
+      });
 }
 
 }  // namespace qanat::cli

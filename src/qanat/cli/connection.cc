@@ -109,8 +109,10 @@ class HttpConnection : public Connection {
     auto answer = client_.send(request);
     if (!answer.ok()) {
       if (answer.code() == Code::kUnavailable) {
-        return unavailable(str_cat("no Qanat server answers at ", server_, ": ", answer.status().message()),
-                           str_cat("The address comes from ", origin_, ". Start a server with `qanat serve`, or name another with --server."));
+        return unavailable(
+            str_cat("no Qanat server answers at ", server_, ": ", answer.status().message()),
+            str_cat("The address comes from ", origin_,
+                    ". Start a server with `qanat serve`, or name another with --server."));
       }
       return answer.status();
     }
@@ -122,13 +124,15 @@ class HttpConnection : public Connection {
   Status decode_error(const std::string& text, int status) const {
     const auto body = api::parse_json<ErrorAnswer>(text, {.ignore_unknown = true});
     if (!body.ok()) {
-      return unavailable(str_cat(server_, " answered with HTTP status ", status, ", not as a Qanat server does"),
-                         "check the address, and what is between you and the server");
+      return unavailable(
+          str_cat(server_, " answered with HTTP status ", status, ", not as a Qanat server does"),
+          "check the address, and what is between you and the server");
     }
     const Code code = code_from_name(body->error.code);
     std::string hint = body->error.hint;
     if (code == Code::kUnauthenticated && hint.empty()) {
-      hint = str_cat("The token comes from ", origin_, ". Give another with --token or QANAT_TOKEN.");
+      hint =
+          str_cat("The token comes from ", origin_, ". Give another with --token or QANAT_TOKEN.");
     }
     return {code, body->error.message, std::move(hint)};
   }
@@ -172,8 +176,9 @@ Result<std::unique_ptr<Connection>> Connection::open(const ConnectionFlags& flag
   const auto local = find_local_server();
   if (server.empty()) {
     if (!local) {
-      return failed_precondition("no Qanat server is running on this machine for this user",
-                                 "Start one with `qanat serve`, or name one with --server or QANAT_SERVER.");
+      return failed_precondition(
+          "no Qanat server is running on this machine for this user",
+          "Start one with `qanat serve`, or name one with --server or QANAT_SERVER.");
     }
     server = local->address;
     origin = str_cat("the server running with data folder ", local->data);

@@ -1,8 +1,9 @@
 // Connection: which server a command talks to, as whom, and the calls themselves.
 //
-// Server and token come from, in this order: the flags --server and --token; QANAT_SERVER and QANAT_TOKEN; the context of the configuration
-// file (`qanat config`); a server that runs on this machine as this user, which leaves its address in the state folder (local_server.h).
-// One object a command; one thread.
+// Server and token come from, in this order: the flags --server and --token; QANAT_SERVER and
+// QANAT_TOKEN; the context of the configuration file (`qanat config`); a server that runs on this
+// machine as this user, which leaves its address in the state folder (local_server.h). One object a
+// command; one thread.
 #pragma once
 
 #include <functional>
@@ -31,7 +32,8 @@ struct ConnectionFlags {
 
 class Connection {
  public:
-  // Finds server and token; does not connect yet. kFailedPrecondition says how to start or name a server.
+  // Finds server and token; does not connect yet. kFailedPrecondition says how to start or name a
+  // server.
   static Result<std::unique_ptr<Connection>> open(const ConnectionFlags& flags);
   virtual ~Connection() = default;
 
@@ -39,35 +41,46 @@ class Connection {
   // Where server and token were found, for `config` and for errors.
   const std::string& origin() const { return origin_; }
 
-  // A call by the id of its route (api/routes.h). `parameters` fill the path; `query` follows it. An error of the server comes back as its
-  // Status; one of the network says which server did not answer.
-  virtual Result<std::string> call(std::string_view route, const Parameters& parameters, const Parameters& query = {}, std::string body = {}) = 0;
+  // A call by the id of its route (api/routes.h). `parameters` fill the path; `query` follows it.
+  // An error of the server comes back as its Status; one of the network says which server did not
+  // answer.
+  virtual Result<std::string> call(std::string_view route, const Parameters& parameters,
+                                   const Parameters& query = {}, std::string body = {}) = 0;
   // The same with a body that is streamed, of the type given.
-  virtual Result<std::string> upload(std::string_view route, const Parameters& parameters, const Parameters& query, net::BodySource body,
+  virtual Result<std::string> upload(std::string_view route, const Parameters& parameters,
+                                     const Parameters& query, net::BodySource body,
                                      std::string_view content_type) = 0;
   // The answer's body, to be read in pieces. `offset` > 0 asks for the rest from there (Range).
-  virtual Result<std::unique_ptr<net::ClientResponse>> download(std::string_view route, const Parameters& parameters, const Parameters& query,
+  virtual Result<std::unique_ptr<net::ClientResponse>> download(std::string_view route,
+                                                                const Parameters& parameters,
+                                                                const Parameters& query,
                                                                 std::string_view range = {}) = 0;
   // Server-sent events until the server ends the stream, or `visit` gives false.
-  virtual Status events(std::string_view route, const Parameters& parameters, const Parameters& query,
+  virtual Status events(std::string_view route, const Parameters& parameters,
+                        const Parameters& query,
                         const std::function<Result<bool>(const net::Event&)>& visit) = 0;
 
   template <class T>
-  Result<T> get(std::string_view route, const Parameters& parameters, const Parameters& query = {}) {
+  Result<T> get(std::string_view route, const Parameters& parameters,
+                const Parameters& query = {}) {
     QANAT_ASSIGN_OR_RETURN(const std::string text, call(route, parameters, query));
     return api::parse_json<T>(text, {.ignore_unknown = true});
   }
   template <class T, class Body>
-  Result<T> send(std::string_view route, const Parameters& parameters, const Body& body, const Parameters& query = {}) {
-    QANAT_ASSIGN_OR_RETURN(const std::string text, call(route, parameters, query, api::json_text(body)));
+  Result<T> send(std::string_view route, const Parameters& parameters, const Body& body,
+                 const Parameters& query = {}) {
+    QANAT_ASSIGN_OR_RETURN(const std::string text,
+                           call(route, parameters, query, api::json_text(body)));
     return api::parse_json<T>(text, {.ignore_unknown = true});
   }
   // All pages of a list (a type with `items` and `next`), or the first `limit` items.
   template <class List>
-  Result<decltype(List::items)> list(std::string_view route, const Parameters& parameters, Parameters query = {}, size_t limit = SIZE_MAX) {
+  Result<decltype(List::items)> list(std::string_view route, const Parameters& parameters,
+                                     Parameters query = {}, size_t limit = SIZE_MAX) {
     decltype(List::items) items;
     while (true) {
-      if (limit != SIZE_MAX) query["limit"] = std::to_string(std::min<size_t>(limit - items.size(), 1000));
+      if (limit != SIZE_MAX)
+        query["limit"] = std::to_string(std::min<size_t>(limit - items.size(), 1000));
       QANAT_ASSIGN_OR_RETURN(List page, get<List>(route, parameters, query));
       for (auto& item : page.items) {
         if (items.size() < limit) items.push_back(std::move(item));

@@ -1,7 +1,7 @@
 // list, glob, inspect, diff, copy, delete of files. put and get are in transfer_commands.cc.
 
-#include "qanat/api/files.h"
 #include "qanat/api/file_stream.h"
+#include "qanat/api/files.h"
 #include "qanat/base/string.h"
 #include "qanat/cli/cli.h"
 #include "qanat/cli/transfer.h"
@@ -27,7 +27,11 @@ const std::vector<Column<api::FileInfo>>& file_columns() {
       {"NAME", [](const api::FileInfo& f) { return f.path; }},
       {"TYPE", [](const api::FileInfo& f) { return std::string(api::enum_name(f.type)); }},
       {"SIZE", [](const api::FileInfo& f) { return show_size(f.size_bytes); }},
-      {"FILES", [](const api::FileInfo& f) { return f.type == api::FileType::kFile ? "" : std::to_string(f.files); }, true},
+      {"FILES",
+       [](const api::FileInfo& f) {
+         return f.type == api::FileType::kFile ? "" : std::to_string(f.files);
+       },
+       true},
       {"HASH", show_hash, true},
   };
   return columns;
@@ -35,7 +39,8 @@ const std::vector<Column<api::FileInfo>>& file_columns() {
 
 Status print_files(Cli& cli, const std::vector<api::FileInfo>& files) {
   QANAT_ASSIGN_OR_RETURN(const Format format, cli.format());
-  return print_list<api::FileInfo>(format, files, file_columns(), [](const api::FileInfo& f) { return f.path; });
+  return print_list<api::FileInfo>(format, files, file_columns(),
+                                   [](const api::FileInfo& f) { return f.path; });
 }
 
 void add_looking(Cli& cli) {
@@ -46,8 +51,10 @@ void add_looking(Cli& cli) {
       .run([&cli, a]() -> Status {
         QANAT_ASSIGN_OR_RETURN(const api::Address address, cli.address(a->address));
         QANAT_ASSIGN_OR_RETURN(Connection * server, cli.connection());
-        QANAT_ASSIGN_OR_RETURN(const auto files, server->list<api::List<api::FileInfo>>("list_files", repo_parameters(address),
-                                                                                       {{"ref", address.ref.to_string()}, {"path", address.path}}));
+        QANAT_ASSIGN_OR_RETURN(const auto files,
+                               server->list<api::List<api::FileInfo>>(
+                                   "list_files", repo_parameters(address),
+                                   {{"ref", address.ref.to_string()}, {"path", address.path}}));
         return print_files(cli, files);
       });
   cli.command("glob", "file", "List what matches a pattern: * and ? stop at /, ** crosses it")
@@ -57,8 +64,10 @@ void add_looking(Cli& cli) {
       .run([&cli, a]() -> Status {
         QANAT_ASSIGN_OR_RETURN(const api::Address address, cli.address(a->address));
         QANAT_ASSIGN_OR_RETURN(Connection * server, cli.connection());
-        QANAT_ASSIGN_OR_RETURN(const auto files, server->list<api::List<api::FileInfo>>("glob_files", repo_parameters(address),
-                                                                                       {{"ref", address.ref.to_string()}, {"pattern", "/" + address.path}}));
+        QANAT_ASSIGN_OR_RETURN(const auto files, server->list<api::List<api::FileInfo>>(
+                                                     "glob_files", repo_parameters(address),
+                                                     {{"ref", address.ref.to_string()},
+                                                      {"pattern", "/" + address.path}}));
         return print_files(cli, files);
       });
   cli.command("inspect", "file", "Show a file or directory")
@@ -68,17 +77,24 @@ void add_looking(Cli& cli) {
         QANAT_ASSIGN_OR_RETURN(const Format format, cli.format());
         QANAT_ASSIGN_OR_RETURN(const api::Address address, cli.address(a->address));
         QANAT_ASSIGN_OR_RETURN(Connection * server, cli.connection());
-        QANAT_ASSIGN_OR_RETURN(const auto file, server->get<api::FileInfo>("stat_file", repo_parameters(address),
-                                                                           {{"ref", address.ref.to_string()}, {"path", address.path}}));
-        Lines lines = {{"Path", file.path}, {"Type", std::string(api::enum_name(file.type))}, {"Size", str_cat(show_size(file.size_bytes), " (", file.size_bytes, " bytes)")}};
-        if (file.type == api::FileType::kDirectory) lines.emplace_back("Files", std::to_string(file.files));
+        QANAT_ASSIGN_OR_RETURN(
+            const auto file,
+            server->get<api::FileInfo>("stat_file", repo_parameters(address),
+                                       {{"ref", address.ref.to_string()}, {"path", address.path}}));
+        Lines lines = {
+            {"Path", file.path},
+            {"Type", std::string(api::enum_name(file.type))},
+            {"Size", str_cat(show_size(file.size_bytes), " (", file.size_bytes, " bytes)")}};
+        if (file.type == api::FileType::kDirectory)
+          lines.emplace_back("Files", std::to_string(file.files));
         lines.emplace_back("Hash", file.hash);
         lines.emplace_back("Commit", str_cat(address.repo, "@", file.commit));
         return print_item(format, file, lines, file.path);
       });
   cli.command("diff", "file", "What changed between two commits, in path order")
       .argument("REPO[@REF][:PATH]", a->address, "The newer commit")
-      .argument("OTHER", a->other, "The older one, as REPO@REF; default: the parent of the newer", false)
+      .argument("OTHER", a->other, "The older one, as REPO@REF; default: the parent of the newer",
+                false)
       .option("-o,--output", cli.output(), kFormatHelp)
       .example("qanat diff file orders@master orders@master^2")
       .run([&cli, a]() -> Status {
@@ -87,25 +103,39 @@ void add_looking(Cli& cli) {
         Parameters query = {{"ref", address.ref.to_string()}, {"path", address.path}};
         if (!a->other.empty()) {
           QANAT_ASSIGN_OR_RETURN(const api::Address other, cli.address(a->other));
-          if (other.repo != address.repo || other.project != address.project) query["base_repo"] = other.repo;
+          if (other.repo != address.repo || other.project != address.project)
+            query["base_repo"] = other.repo;
           query["base"] = other.ref.to_string();
         }
         QANAT_ASSIGN_OR_RETURN(Connection * server, cli.connection());
-        QANAT_ASSIGN_OR_RETURN(const auto changes, server->list<api::List<api::FileDiff>>("diff_files", repo_parameters(address), query));
-        return print_list<api::FileDiff>(format, changes,
-                                         {{"", [](const api::FileDiff& d) {
-                                             return d.op == api::DiffOp::kAdded ? colour("green", "+") : d.op == api::DiffOp::kDeleted ? colour("red", "-") : colour("yellow", "~");
-                                           }},
-                                          {"PATH", [](const api::FileDiff& d) { return d.path; }},
-                                          {"BEFORE", [](const api::FileDiff& d) { return d.before ? show_size(d.before->size_bytes) : "-"; }},
-                                          {"AFTER", [](const api::FileDiff& d) { return d.after ? show_size(d.after->size_bytes) : "-"; }}},
-                                         [](const api::FileDiff& d) { return d.path; });
+        QANAT_ASSIGN_OR_RETURN(
+            const auto changes,
+            server->list<api::List<api::FileDiff>>("diff_files", repo_parameters(address), query));
+        return print_list<api::FileDiff>(
+            format, changes,
+            {{"",
+              [](const api::FileDiff& d) {
+                return d.op == api::DiffOp::kAdded     ? colour("green", "+")
+                       : d.op == api::DiffOp::kDeleted ? colour("red", "-")
+                                                       : colour("yellow", "~");
+              }},
+             {"PATH", [](const api::FileDiff& d) { return d.path; }},
+             {"BEFORE",
+              [](const api::FileDiff& d) {
+                return d.before ? show_size(d.before->size_bytes) : "-";
+              }},
+             {"AFTER",
+              [](const api::FileDiff& d) {
+                return d.after ? show_size(d.after->size_bytes) : "-";
+              }}},
+            [](const api::FileDiff& d) { return d.path; });
       });
 }
 
 void add_changing(Cli& cli) {
   auto a = std::make_shared<Arguments>();
-  cli.command("copy", "file", "Copy a file or directory, also from another repo; no bytes are moved")
+  cli.command("copy", "file",
+              "Copy a file or directory, also from another repo; no bytes are moved")
       .argument("SOURCE", a->address, "REPO[@REF]:PATH")
       .argument("DESTINATION", a->other, "REPO[@BRANCH-OR-COMMIT]:PATH")
       .option("-m,--message", a->description, "Description of the commit")
@@ -116,7 +146,9 @@ void add_changing(Cli& cli) {
           return invalid_argument("a copy cannot cross projects", "get the file and put it");
         }
         return send_edits(cli, destination, a->description, [&](api::FileStreamWriter& out) {
-          return out.copy(api::json_text(api::CopySource{source.repo, source.ref.to_string(), source.path}), destination.path.empty() ? source.path : destination.path);
+          return out.copy(
+              api::json_text(api::CopySource{source.repo, source.ref.to_string(), source.path}),
+              destination.path.empty() ? source.path : destination.path);
         });
       });
   cli.command("delete", "file", "Delete a file, or a directory with all it holds")

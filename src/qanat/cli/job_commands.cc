@@ -42,7 +42,8 @@ const std::vector<Column<api::JobInfo>>& job_columns() {
       {"UP", [](const api::JobInfo& j) { return show_size(j.upload_bytes); }, true},
       {"RESTARTS", [](const api::JobInfo& j) { return std::to_string(j.restarts); }, true},
       {"STATE", [](const api::JobInfo& j) { return show_state(api::enum_name(j.state)); }},
-      {"REASON", [](const api::JobInfo& j) { return std::string(split_once(j.reason, '\n').first); }},
+      {"REASON",
+       [](const api::JobInfo& j) { return std::string(split_once(j.reason, '\n').first); }},
   };
   return columns;
 }
@@ -58,11 +59,19 @@ Parameters job_parameters(const api::JobAddress& job) {
 }
 
 // The id of a datum: as given, or the datum that one of whose inputs has this path.
-Result<std::string> find_datum(Connection& server, const api::JobAddress& job, const std::string& text) {
+Result<std::string> find_datum(Connection& server, const api::JobAddress& job,
+                               const std::string& text) {
   if (text.find('/') == std::string::npos) return text;
-  QANAT_ASSIGN_OR_RETURN(const auto datums, server.list<api::List<api::DatumInfo>>("list_datums", job_parameters(job), {{"path", text}}));
-  if (datums.empty()) return not_found(str_cat("no datum of ", job.to_string(), " has the input path ", text), "`qanat list datum` shows the datums");
-  if (datums.size() > 1) return failed_precondition(str_cat(datums.size(), " datums of ", job.to_string(), " have the input path ", text), "give the id of one: `qanat list datum` shows them");
+  QANAT_ASSIGN_OR_RETURN(
+      const auto datums,
+      server.list<api::List<api::DatumInfo>>("list_datums", job_parameters(job), {{"path", text}}));
+  if (datums.empty())
+    return not_found(str_cat("no datum of ", job.to_string(), " has the input path ", text),
+                     "`qanat list datum` shows the datums");
+  if (datums.size() > 1)
+    return failed_precondition(
+        str_cat(datums.size(), " datums of ", job.to_string(), " have the input path ", text),
+        "give the id of one: `qanat list datum` shows them");
   return datums[0].id;
 }
 
@@ -86,8 +95,13 @@ void add_jobs(Cli& cli) {
         if (!a->state.empty()) query["state"] = a->state;
         if (!a->address.empty()) query["wave"] = a->address;
         QANAT_ASSIGN_OR_RETURN(Connection * server, cli.connection());
-        QANAT_ASSIGN_OR_RETURN(const auto jobs, server->list<api::List<api::JobInfo>>("list_jobs", {{"project", project}}, query, a->number > 0 ? static_cast<size_t>(a->number) : SIZE_MAX));
-        return print_list<api::JobInfo>(format, jobs, job_columns(), [](const api::JobInfo& j) { return j.pipeline + "@" + j.id; });
+        QANAT_ASSIGN_OR_RETURN(const auto jobs,
+                               server->list<api::List<api::JobInfo>>(
+                                   "list_jobs", {{"project", project}}, query,
+                                   a->number > 0 ? static_cast<size_t>(a->number) : SIZE_MAX));
+        return print_list<api::JobInfo>(format, jobs, job_columns(), [](const api::JobInfo& j) {
+          return j.pipeline + "@" + j.id;
+        });
       });
   cli.command("inspect", "job", "Show a job")
       .argument("PIPELINE@JOB", a->address, "The job")
@@ -96,20 +110,28 @@ void add_jobs(Cli& cli) {
         QANAT_ASSIGN_OR_RETURN(const Format format, cli.format());
         QANAT_ASSIGN_OR_RETURN(const api::JobAddress address, cli.job_address(a->address));
         QANAT_ASSIGN_OR_RETURN(Connection * server, cli.connection());
-        QANAT_ASSIGN_OR_RETURN(const auto j, server->get<api::JobInfo>("inspect_job", job_parameters(address)));
+        QANAT_ASSIGN_OR_RETURN(const auto j,
+                               server->get<api::JobInfo>("inspect_job", job_parameters(address)));
         std::vector<std::string> inputs;
-        for (const auto& i : j.inputs) inputs.push_back(str_cat(i.name, " = ", i.repo, "@", i.branch, " ", i.commit.empty() ? "(no commit)" : i.commit));
-        Lines lines = {{"Job", str_cat(j.pipeline, "@", j.id)}, {"State", show_state(api::enum_name(j.state))}};
+        for (const auto& i : j.inputs)
+          inputs.push_back(str_cat(i.name, " = ", i.repo, "@", i.branch, " ",
+                                   i.commit.empty() ? "(no commit)" : i.commit));
+        Lines lines = {{"Job", str_cat(j.pipeline, "@", j.id)},
+                       {"State", show_state(api::enum_name(j.state))}};
         if (!j.reason.empty()) lines.emplace_back("Reason", j.reason);
-        lines.emplace_back("Datums", show_progress(j.datums) + str_cat(" (", j.datums.running, " running, ", j.datums.waiting, " waiting)"));
+        lines.emplace_back("Datums",
+                           show_progress(j.datums) + str_cat(" (", j.datums.running, " running, ",
+                                                             j.datums.waiting, " waiting)"));
         lines.emplace_back("Started", show_time(j.started.ms));
         lines.emplace_back("Took", show_duration(j));
         lines.emplace_back("Spec version", std::to_string(j.pipeline_version));
         if (!j.image_digest.empty()) lines.emplace_back("Image", j.image_digest);
         lines.emplace_back("Inputs", inputs.empty() ? "-" : join(inputs, "\n"));
-        if (!j.output_commit.empty()) lines.emplace_back("Output", str_cat(j.pipeline, "@", j.output_commit));
+        if (!j.output_commit.empty())
+          lines.emplace_back("Output", str_cat(j.pipeline, "@", j.output_commit));
         if (!j.parent_job.empty()) lines.emplace_back("Starts from", j.parent_job);
-        lines.emplace_back("Moved", str_cat(show_size(j.download_bytes), " to workers, ", show_size(j.upload_bytes), " from them"));
+        lines.emplace_back("Moved", str_cat(show_size(j.download_bytes), " to workers, ",
+                                            show_size(j.upload_bytes), " from them"));
         return print_item(format, j, lines, j.pipeline + "@" + j.id);
       });
   cli.command("stop", "job", "Kill a job; what is downstream of it cannot run")
@@ -120,7 +142,8 @@ void add_jobs(Cli& cli) {
         return server->call("stop_job", job_parameters(address)).status();
       });
   cli.command("wait", "job", "Wait until a job and everything downstream of it has ended")
-      .argument("PIPELINE@JOB | ID", a->address, "The job, or the id that all jobs of a change share")
+      .argument("PIPELINE@JOB | ID", a->address,
+                "The job, or the id that all jobs of a change share")
       .run([&cli, a]() -> Status {
         std::string id = a->address;
         if (id.find('@') != std::string::npos) {
@@ -128,7 +151,8 @@ void add_jobs(Cli& cli) {
           id = address.job;
         }
         QANAT_ASSIGN_OR_RETURN(const auto wave, wait_for_wave(cli, id));
-        QANAT_RETURN_IF_ERROR(print_list<api::JobInfo>(Format::kTable, wave.jobs, job_columns(), [](const api::JobInfo& j) { return j.id; }));
+        QANAT_RETURN_IF_ERROR(print_list<api::JobInfo>(Format::kTable, wave.jobs, job_columns(),
+                                                       [](const api::JobInfo& j) { return j.id; }));
         return wave_outcome(wave);
       });
 }
@@ -146,15 +170,26 @@ void add_datums(Cli& cli) {
         Parameters query;
         if (!a->state.empty()) query["state"] = a->state;
         QANAT_ASSIGN_OR_RETURN(Connection * server, cli.connection());
-        QANAT_ASSIGN_OR_RETURN(const auto datums, server->list<api::List<api::DatumInfo>>("list_datums", job_parameters(address), query, a->number > 0 ? static_cast<size_t>(a->number) : SIZE_MAX));
-        return print_list<api::DatumInfo>(format, datums,
-                                          {{"DATUM", [&cli](const api::DatumInfo& d) { return show_id(d.id, cli.full_ids()); }},
-                                           {"INPUTS", [](const api::DatumInfo& d) { return show_inputs(d.inputs); }},
-                                           {"STATE", [](const api::DatumInfo& d) { return show_state(api::enum_name(d.state)); }},
-                                           {"TOOK", [](const api::DatumInfo& d) { return d.process_ms == 0 ? "-" : format_duration(d.process_ms); }},
-                                           {"TRIES", [](const api::DatumInfo& d) { return std::to_string(d.attempts); }, true},
-                                           {"WHY", [](const api::DatumInfo& d) { return std::string(split_once(d.message.empty() ? d.reason : d.message, '\n').first); }}},
-                                          [](const api::DatumInfo& d) { return d.id; });
+        QANAT_ASSIGN_OR_RETURN(const auto datums,
+                               server->list<api::List<api::DatumInfo>>(
+                                   "list_datums", job_parameters(address), query,
+                                   a->number > 0 ? static_cast<size_t>(a->number) : SIZE_MAX));
+        return print_list<api::DatumInfo>(
+            format, datums,
+            {{"DATUM", [&cli](const api::DatumInfo& d) { return show_id(d.id, cli.full_ids()); }},
+             {"INPUTS", [](const api::DatumInfo& d) { return show_inputs(d.inputs); }},
+             {"STATE", [](const api::DatumInfo& d) { return show_state(api::enum_name(d.state)); }},
+             {"TOOK",
+              [](const api::DatumInfo& d) {
+                return d.process_ms == 0 ? "-" : format_duration(d.process_ms);
+              }},
+             {"TRIES", [](const api::DatumInfo& d) { return std::to_string(d.attempts); }, true},
+             {"WHY",
+              [](const api::DatumInfo& d) {
+                return std::string(
+                    split_once(d.message.empty() ? d.reason : d.message, '\n').first);
+              }}},
+            [](const api::DatumInfo& d) { return d.id; });
       });
   cli.command("inspect", "datum", "Show a datum of a job")
       .argument("PIPELINE@JOB", a->address, "The job")
@@ -167,17 +202,23 @@ void add_datums(Cli& cli) {
         QANAT_ASSIGN_OR_RETURN(const std::string id, find_datum(*server, address, a->datum));
         Parameters parameters = job_parameters(address);
         parameters["datum"] = id;
-        QANAT_ASSIGN_OR_RETURN(const auto d, server->get<api::DatumInfo>("inspect_datum", parameters));
+        QANAT_ASSIGN_OR_RETURN(const auto d,
+                               server->get<api::DatumInfo>("inspect_datum", parameters));
         std::vector<std::string> inputs;
-        for (const auto& i : d.inputs) inputs.push_back(str_cat(i.name, " = ", i.repo, "@", i.commit, ":", i.path, " (", show_size(i.size_bytes), ", ", show_id(i.hash), ")"));
-        Lines lines = {{"Datum", d.id}, {"State", show_state(api::enum_name(d.state))}, {"Why", d.reason}};
+        for (const auto& i : d.inputs)
+          inputs.push_back(str_cat(i.name, " = ", i.repo, "@", i.commit, ":", i.path, " (",
+                                   show_size(i.size_bytes), ", ", show_id(i.hash), ")"));
+        Lines lines = {
+            {"Datum", d.id}, {"State", show_state(api::enum_name(d.state))}, {"Why", d.reason}};
         if (!d.message.empty()) lines.emplace_back("Message", d.message);
         lines.emplace_back("Inputs", join(inputs, "\n"));
         if (!d.result_job.empty()) lines.emplace_back("Computed by job", d.result_job);
         lines.emplace_back("Attempts", std::to_string(d.attempts));
         lines.emplace_back("Exit code", std::to_string(d.exit_code));
-        lines.emplace_back("Times", str_cat("inputs ", d.download_ms, " ms, command ", d.process_ms, " ms"));
-        lines.emplace_back("Moved", str_cat(show_size(d.download_bytes), " in, ", show_size(d.upload_bytes), " out"));
+        lines.emplace_back("Times",
+                           str_cat("inputs ", d.download_ms, " ms, command ", d.process_ms, " ms"));
+        lines.emplace_back("Moved", str_cat(show_size(d.download_bytes), " in, ",
+                                            show_size(d.upload_bytes), " out"));
         lines.emplace_back("Result key", d.key);
         return print_item(format, d, lines, d.id);
       });
@@ -193,22 +234,29 @@ void add_datums(Cli& cli) {
         QANAT_ASSIGN_OR_RETURN(const std::string id, find_datum(*server, address, a->datum));
         Parameters parameters = job_parameters(address);
         parameters["datum"] = id;
-        QANAT_ASSIGN_OR_RETURN(const auto found, server->get<api::DatumExplanation>("explain_datum", parameters));
+        QANAT_ASSIGN_OR_RETURN(const auto found,
+                               server->get<api::DatumExplanation>("explain_datum", parameters));
         std::vector<std::string> reasons;
         for (const auto& reason : found.reasons) reasons.push_back(reason.text);
-        Lines lines = {{"Datum", str_cat(show_inputs(found.datum.inputs), " (", show_id(found.datum.id), ")")}, {"Decision", found.decision}, {"Why", join(reasons, "\n")}};
-        if (!found.compared_with.empty()) lines.emplace_back("Compared with job", found.compared_with);
+        Lines lines = {
+            {"Datum", str_cat(show_inputs(found.datum.inputs), " (", show_id(found.datum.id), ")")},
+            {"Decision", found.decision},
+            {"Why", join(reasons, "\n")}};
+        if (!found.compared_with.empty())
+          lines.emplace_back("Compared with job", found.compared_with);
         return print_item(format, found, lines, found.decision);
       });
 }
 
 void add_logs(Cli& cli) {
   auto a = std::make_shared<Arguments>();
-  cli.command("logs", "", "What datums printed: of a pipeline's newest job, of a job, or of a datum")
+  cli.command("logs", "",
+              "What datums printed: of a pipeline's newest job, of a job, or of a datum")
       .option("-p,--pipeline", a->pipeline, "The pipeline: its newest job")
       .option("-j,--job", a->job, "PIPELINE@JOB")
       .option("-d,--datum", a->datum, "Only this datum: its id, or /PATH of an input (with --job)")
-      .flag("-f,--follow", a->follow, "Go on as lines come, until the job ends (of a pipeline: until Ctrl-C)")
+      .flag("-f,--follow", a->follow,
+            "Go on as lines come, until the job ends (of a pipeline: until Ctrl-C)")
       .flag("--raw", a->raw, "The lines as JSON")
       .example("qanat logs --job train@4f0c...")
       .run([&cli, a]() -> Status {
@@ -231,19 +279,25 @@ void add_logs(Cli& cli) {
           return invalid_argument("whose logs?", "give --job PIPELINE@JOB or --pipeline NAME");
         }
         if (a->follow) query["follow"] = "true";
-        return server->events("logs", {{"project", project}}, query, [&](const net::Event& event) -> Result<bool> {
-          if (event.name == "end") return false;
-          if (a->raw) {
-            std::puts(event.data.c_str());
-            return true;
-          }
-          QANAT_ASSIGN_OR_RETURN(const auto line, api::parse_json<api::LogLine>(event.data, {.ignore_unknown = true}));
-          const std::string head = str_cat(api::format_timestamp(line.time), " ", show_id(line.datum), line.attempt > 1 ? str_cat(" try ", line.attempt) : "",
-                                           line.stream == "stderr" ? " err" : line.stream == "worker" ? " qanat" : "");
-          std::puts(str_cat(colour("dim", head), " ", line.text).c_str());
-          std::fflush(stdout);
-          return true;
-        });
+        return server->events(
+            "logs", {{"project", project}}, query, [&](const net::Event& event) -> Result<bool> {
+              if (event.name == "end") return false;
+              if (a->raw) {
+                std::puts(event.data.c_str());
+                return true;
+              }
+              QANAT_ASSIGN_OR_RETURN(const auto line, api::parse_json<api::LogLine>(
+                                                          event.data, {.ignore_unknown = true}));
+              const std::string head =
+                  str_cat(api::format_timestamp(line.time), " ", show_id(line.datum),
+                          line.attempt > 1 ? str_cat(" try ", line.attempt) : "",
+                          line.stream == "stderr"   ? " err"
+                          : line.stream == "worker" ? " qanat"
+                                                    : "");
+              std::puts(str_cat(colour("dim", head), " ", line.text).c_str());
+              std::fflush(stdout);
+              return true;
+            });
       });
 }
 

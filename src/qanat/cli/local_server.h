@@ -1,8 +1,9 @@
 // How a command on the same machine finds the server that this user started.
 //
-// A server writes one small file when it is ready and removes it when it stops: $XDG_STATE_HOME/qanat/server.json (~/.local/state/qanat),
-// readable by its owner only, with its address and its data folder, where the first token lies (DIR/token). A file left by a server that died
-// is noticed by its process id.
+// A server writes one small file when it is ready and removes it when it stops:
+// $XDG_STATE_HOME/qanat/server.json (~/.local/state/qanat), readable by its owner only, with its
+// address and its data folder, where the first token lies (DIR/token). A file left by a server that
+// died is noticed by its process id.
 #pragma once
 
 #include <optional>

@@ -29,9 +29,13 @@ size_t width(std::string_view text) {
 void yaml_value(const nlohmann::json& value, int indent, std::string& out);
 
 std::string yaml_string(const std::string& text) {
-  const bool plain = !text.empty() && text.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./@") == std::string::npos &&
-                     text.find_first_not_of("0123456789.-") != std::string::npos && text[0] != '-' && text != "true" && text != "false" &&
-                     text != "null" && text != "yes" && text != "no" && text != "on" && text != "off";
+  const bool plain = !text.empty() &&
+                     text.find_first_not_of(
+                         "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./@") ==
+                         std::string::npos &&
+                     text.find_first_not_of("0123456789.-") != std::string::npos &&
+                     text[0] != '-' && text != "true" && text != "false" && text != "null" &&
+                     text != "yes" && text != "no" && text != "on" && text != "off";
   // A JSON string is a YAML double-quoted scalar.
   return plain ? text : nlohmann::json(text).dump();
 }
@@ -158,7 +162,9 @@ std::string show_time(int64_t wall_ms) {
   return text;
 }
 
-std::string show_size(int64_t bytes) { return format_size(static_cast<uint64_t>(std::max<int64_t>(bytes, 0))); }
+std::string show_size(int64_t bytes) {
+  return format_size(static_cast<uint64_t>(std::max<int64_t>(bytes, 0)));
+}
 
 std::string show_id(std::string_view id, bool full) {
   return std::string(full ? id : id.substr(0, 12));
@@ -219,7 +225,10 @@ void Progress::draw(bool last) {
   if (total_ > 0) line += str_cat(" of ", format_size(total_));
   line += str_cat(", ", format_size(static_cast<uint64_t>(rate)), "/s");
   if (!last && total_ > bytes_ && rate > 0) {
-    line += str_cat(", ", format_duration(static_cast<int64_t>(static_cast<double>(total_ - bytes_) / rate * 1000)), " left");
+    line += str_cat(
+        ", ",
+        format_duration(static_cast<int64_t>(static_cast<double>(total_ - bytes_) / rate * 1000)),
+        " left");
   }
   if (terminal_) {
     std::fputs(("\r\x1b[K" + line + (last ? "\n" : "")).c_str(), stderr);
@@ -238,7 +247,8 @@ void Progress::finish() {
 
 void print_error(const Status& status) {
   const bool red = stderr_is_terminal() && std::getenv("NO_COLOR") == nullptr;
-  std::fputs((str_cat(red ? "\x1b[31merror:\x1b[0m " : "error: ", status.message(), "\n")).c_str(), stderr);
+  std::fputs((str_cat(red ? "\x1b[31merror:\x1b[0m " : "error: ", status.message(), "\n")).c_str(),
+             stderr);
   if (!status.hint().empty()) {
     std::fputs(str_cat("  ", replace_all(status.hint(), "\n", "\n  "), "\n").c_str(), stderr);
   }

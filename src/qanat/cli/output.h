@@ -1,7 +1,9 @@
-// How the command line speaks: tables, names, JSON and YAML on standard output; progress and errors on standard error.
+// How the command line speaks: tables, names, JSON and YAML on standard output; progress and errors
+// on standard error.
 //
-// A list or an inspection is shown in one of five forms (`-o`): `table` for people, `wide` with more columns, `json` and `yaml` as the API
-// gives it (a list is an array), `name` one name a line for scripts. Colours only on a terminal, and not with NO_COLOR.
+// A list or an inspection is shown in one of five forms (`-o`): `table` for people, `wide` with
+// more columns, `json` and `yaml` as the API gives it (a list is an array), `name` one name a line
+// for scripts. Colours only on a terminal, and not with NO_COLOR.
 #pragma once
 
 #include <cstdint>
@@ -26,14 +28,16 @@ struct Column {
   bool wide = false;
 };
 
-void print_table(const std::vector<std::string>& headings, const std::vector<std::vector<std::string>>& rows);
+void print_table(const std::vector<std::string>& headings,
+                 const std::vector<std::vector<std::string>>& rows);
 // Prints JSON text as YAML (block style).
 Status print_yaml(const std::string& json);
 void print_json_array(const std::vector<std::string>& items);
 
 // Shows a list in the form asked for.
 template <class Item>
-Status print_list(Format format, const std::vector<Item>& items, const std::vector<Column<Item>>& columns,
+Status print_list(Format format, const std::vector<Item>& items,
+                  const std::vector<Column<Item>>& columns,
                   const std::function<std::string(const Item&)>& name) {
   if (format == Format::kName) {
     for (const Item& item : items) std::fputs((name(item) + "\n").c_str(), stdout);
@@ -101,8 +105,8 @@ std::string colour(std::string_view name, std::string_view text);
 // A state in the colour that it deserves.
 std::string show_state(std::string_view state);
 
-// Progress of something that takes long: one line that is redrawn on a terminal (amount, rate, time left), a plain line every ten seconds
-// elsewhere. Thread compatible.
+// Progress of something that takes long: one line that is redrawn on a terminal (amount, rate, time
+// left), a plain line every ten seconds elsewhere. Thread compatible.
 class Progress {
  public:
   // `total` 0: not known. `quiet`: shows nothing.

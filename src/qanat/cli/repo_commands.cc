@@ -38,7 +38,8 @@ const std::vector<Column<api::BranchInfo>>& branch_columns() {
   static const std::vector<Column<api::BranchInfo>> columns = {
       {"BRANCH", [](const api::BranchInfo& b) { return b.name; }},
       {"HEAD", [](const api::BranchInfo& b) { return b.head.empty() ? "-" : b.head; }},
-      {"OPEN COMMIT", [](const api::BranchInfo& b) { return b.open_commit.empty() ? "-" : b.open_commit; }},
+      {"OPEN COMMIT",
+       [](const api::BranchInfo& b) { return b.open_commit.empty() ? "-" : b.open_commit; }},
       {"DERIVED FROM", [](const api::BranchInfo& b) { return show_provenance(b.provenance); }},
       {"CREATED", [](const api::BranchInfo& b) { return show_age(b.created.ms); }, true},
   };
@@ -54,7 +55,10 @@ void add_repos(Cli& cli) {
       .run([&cli, a]() -> Status {
         QANAT_ASSIGN_OR_RETURN(const api::Address name, cli.name(a->name));
         QANAT_ASSIGN_OR_RETURN(Connection * server, cli.connection());
-        return server->send<api::RepoInfo>("create_repo", {{"project", name.project}}, api::CreateRepoRequest{name.repo, a->description}).status();
+        return server
+            ->send<api::RepoInfo>("create_repo", {{"project", name.project}},
+                                  api::CreateRepoRequest{name.repo, a->description})
+            .status();
       });
   cli.command("update", "repo", "Change a repo's description")
       .argument("NAME", a->name, "The repo")
@@ -62,15 +66,20 @@ void add_repos(Cli& cli) {
       .run([&cli, a]() -> Status {
         QANAT_ASSIGN_OR_RETURN(const api::Address name, cli.name(a->name));
         QANAT_ASSIGN_OR_RETURN(Connection * server, cli.connection());
-        return server->send<api::RepoInfo>("update_repo", {{"project", name.project}, {"repo", name.repo}}, api::UpdateRepoRequest{a->description}).status();
+        return server
+            ->send<api::RepoInfo>("update_repo", {{"project", name.project}, {"repo", name.repo}},
+                                  api::UpdateRepoRequest{a->description})
+            .status();
       });
   cli.command("list", "repo", "List the repos you may read")
       .option("-o,--output", cli.output(), kFormatHelp)
       .run([&cli]() -> Status {
         QANAT_ASSIGN_OR_RETURN(const Format format, cli.format());
         QANAT_ASSIGN_OR_RETURN(Connection * server, cli.connection());
-        QANAT_ASSIGN_OR_RETURN(const auto repos, server->list<api::List<api::RepoInfo>>("list_repos", {{"project", cli.project()}}));
-        return print_list<api::RepoInfo>(format, repos, repo_columns(), [](const api::RepoInfo& r) { return r.name; });
+        QANAT_ASSIGN_OR_RETURN(const auto repos, server->list<api::List<api::RepoInfo>>(
+                                                     "list_repos", {{"project", cli.project()}}));
+        return print_list<api::RepoInfo>(format, repos, repo_columns(),
+                                         [](const api::RepoInfo& r) { return r.name; });
       });
   cli.command("inspect", "repo", "Show a repo")
       .argument("NAME", a->name, "The repo")
@@ -79,15 +88,18 @@ void add_repos(Cli& cli) {
         QANAT_ASSIGN_OR_RETURN(const Format format, cli.format());
         QANAT_ASSIGN_OR_RETURN(const api::Address name, cli.name(a->name));
         QANAT_ASSIGN_OR_RETURN(Connection * server, cli.connection());
-        QANAT_ASSIGN_OR_RETURN(const auto repo, server->get<api::RepoInfo>("inspect_repo", {{"project", name.project}, {"repo", name.repo}}));
-        return print_item(format, repo,
-                          {{"Name", repo.name},
-                           {"Description", repo.description.empty() ? "-" : repo.description},
-                           {"Created", show_time(repo.created.ms)},
-                           {"Output of pipeline", repo.pipeline.empty() ? "-" : repo.pipeline},
-                           {"Branches", join(repo.branches, ", ")},
-                           {"Head of master", str_cat(repo.files, " files, ", show_size(repo.size_bytes))}},
-                          repo.name);
+        QANAT_ASSIGN_OR_RETURN(
+            const auto repo, server->get<api::RepoInfo>(
+                                 "inspect_repo", {{"project", name.project}, {"repo", name.repo}}));
+        return print_item(
+            format, repo,
+            {{"Name", repo.name},
+             {"Description", repo.description.empty() ? "-" : repo.description},
+             {"Created", show_time(repo.created.ms)},
+             {"Output of pipeline", repo.pipeline.empty() ? "-" : repo.pipeline},
+             {"Branches", join(repo.branches, ", ")},
+             {"Head of master", str_cat(repo.files, " files, ", show_size(repo.size_bytes))}},
+            repo.name);
       });
   cli.command("delete", "repo", "Delete a repo with all its commits")
       .argument("NAME", a->name, "The repo")
@@ -95,16 +107,21 @@ void add_repos(Cli& cli) {
       .run([&cli, a]() -> Status {
         QANAT_ASSIGN_OR_RETURN(const api::Address name, cli.name(a->name));
         QANAT_ASSIGN_OR_RETURN(Connection * server, cli.connection());
-        return server->call("delete_repo", {{"project", name.project}, {"repo", name.repo}}, {{"force", a->force ? "true" : "false"}}).status();
+        return server
+            ->call("delete_repo", {{"project", name.project}, {"repo", name.repo}},
+                   {{"force", a->force ? "true" : "false"}})
+            .status();
       });
 }
 
 Result<Parameters> branch_parameters(const Cli& cli, const std::string& text) {
   QANAT_ASSIGN_OR_RETURN(const api::Address address, cli.address(text));
   if (!address.has_ref || address.ref.back != 0 || address.ref.from_start != 0) {
-    return invalid_argument(str_cat(quoted(text), " does not name a branch"), "write REPO@BRANCH, such as orders@staging");
+    return invalid_argument(str_cat(quoted(text), " does not name a branch"),
+                            "write REPO@BRANCH, such as orders@staging");
   }
-  return Parameters{{"project", address.project}, {"repo", address.repo}, {"branch", address.ref.name}};
+  return Parameters{
+      {"project", address.project}, {"repo", address.repo}, {"branch", address.ref.name}};
 }
 
 void add_branches(Cli& cli) {
@@ -113,7 +130,8 @@ void add_branches(Cli& cli) {
     cli.command(verb, "branch", "Create a branch, or move its head (backward too)")
         .argument("REPO@BRANCH", a->name, "The branch")
         .option("--head", a->head, "The commit it names: a branch, an id, with ^ for ancestors")
-        .option("-p,--provenance", a->provenance, "REPO@BRANCH that it is derived from; may be repeated")
+        .option("-p,--provenance", a->provenance,
+                "REPO@BRANCH that it is derived from; may be repeated")
         .example("qanat create branch orders@master --head staging")
         .run([&cli, a]() -> Status {
           QANAT_ASSIGN_OR_RETURN(const Parameters parameters, branch_parameters(cli, a->name));
@@ -137,8 +155,11 @@ void add_branches(Cli& cli) {
         QANAT_ASSIGN_OR_RETURN(const Format format, cli.format());
         QANAT_ASSIGN_OR_RETURN(const api::Address name, cli.name(a->name));
         QANAT_ASSIGN_OR_RETURN(Connection * server, cli.connection());
-        QANAT_ASSIGN_OR_RETURN(const auto branches, server->list<api::List<api::BranchInfo>>("list_branches", {{"project", name.project}, {"repo", name.repo}}));
-        return print_list<api::BranchInfo>(format, branches, branch_columns(), [](const api::BranchInfo& b) { return b.name; });
+        QANAT_ASSIGN_OR_RETURN(const auto branches, server->list<api::List<api::BranchInfo>>(
+                                                        "list_branches", {{"project", name.project},
+                                                                          {"repo", name.repo}}));
+        return print_list<api::BranchInfo>(format, branches, branch_columns(),
+                                           [](const api::BranchInfo& b) { return b.name; });
       });
   cli.command("inspect", "branch", "Show a branch")
       .argument("REPO@BRANCH", a->name, "The branch")
@@ -147,7 +168,8 @@ void add_branches(Cli& cli) {
         QANAT_ASSIGN_OR_RETURN(const Format format, cli.format());
         QANAT_ASSIGN_OR_RETURN(const Parameters parameters, branch_parameters(cli, a->name));
         QANAT_ASSIGN_OR_RETURN(Connection * server, cli.connection());
-        QANAT_ASSIGN_OR_RETURN(const auto branch, server->get<api::BranchInfo>("inspect_branch", parameters));
+        QANAT_ASSIGN_OR_RETURN(const auto branch,
+                               server->get<api::BranchInfo>("inspect_branch", parameters));
         return print_item(format, branch,
                           {{"Branch", branch.repo + "@" + branch.name},
                            {"Head", branch.head.empty() ? "- (no commit yet)" : branch.head},
@@ -162,7 +184,8 @@ void add_branches(Cli& cli) {
       .run([&cli, a]() -> Status {
         QANAT_ASSIGN_OR_RETURN(const Parameters parameters, branch_parameters(cli, a->name));
         QANAT_ASSIGN_OR_RETURN(Connection * server, cli.connection());
-        return server->call("delete_branch", parameters, {{"force", a->force ? "true" : "false"}}).status();
+        return server->call("delete_branch", parameters, {{"force", a->force ? "true" : "false"}})
+            .status();
       });
 }
 

@@ -17,21 +17,26 @@ struct Arguments {
 
 void add_token_commands(Cli& cli) {
   auto a = std::make_shared<Arguments>();
-  cli.command("create", "token", "Create a token that may do only what its scopes say; prints it, once")
+  cli.command("create", "token",
+              "Create a token that may do only what its scopes say; prints it, once")
       .argument("NAME", a->name, "What it is for")
-      .option("-s,--scope", a->scopes, "admin, reader:REPO, writer:REPO, operator:PIPELINE or network-host; * for all names; may be repeated")
+      .option("-s,--scope", a->scopes,
+              "admin, reader:REPO, writer:REPO, operator:PIPELINE or network-host; * for all "
+              "names; may be repeated")
       .option("--expires", a->expires, "RFC 3339 time at which it ends")
       .example("qanat create token sales --scope reader:report")
       .run([&cli, a]() -> Status {
         if (a->scopes.empty()) {
-          return invalid_argument("a token without scopes could do nothing", "give at least one --scope, such as reader:orders");
+          return invalid_argument("a token without scopes could do nothing",
+                                  "give at least one --scope, such as reader:orders");
         }
         api::CreateTokenRequest request{a->name, a->scopes, {}};
         if (!a->expires.empty()) {
           QANAT_ASSIGN_OR_RETURN(request.expires, api::parse_timestamp(a->expires));
         }
         QANAT_ASSIGN_OR_RETURN(Connection * server, cli.connection());
-        QANAT_ASSIGN_OR_RETURN(const auto created, server->send<api::CreateTokenResponse>("create_token", {}, request));
+        QANAT_ASSIGN_OR_RETURN(const auto created,
+                               server->send<api::CreateTokenResponse>("create_token", {}, request));
         std::puts(created.token.c_str());
         return ok_status();
       });
@@ -40,16 +45,22 @@ void add_token_commands(Cli& cli) {
       .run([&cli]() -> Status {
         QANAT_ASSIGN_OR_RETURN(const Format format, cli.format());
         QANAT_ASSIGN_OR_RETURN(Connection * server, cli.connection());
-        QANAT_ASSIGN_OR_RETURN(const auto tokens, server->list<api::List<api::TokenInfo>>("list_tokens", {}));
-        return print_list<api::TokenInfo>(format, tokens,
-                                          {{"NAME", [](const api::TokenInfo& t) { return t.name; }},
-                                           {"SCOPES", [](const api::TokenInfo& t) { return join(t.scopes, ","); }},
-                                           {"CREATED", [](const api::TokenInfo& t) { return show_age(t.created.ms); }},
-                                           {"EXPIRES", [](const api::TokenInfo& t) { return t.expires.ms == 0 ? "never" : show_time(t.expires.ms); }},
-                                           {"ID", [](const api::TokenInfo& t) { return t.id; }, true}},
-                                          [](const api::TokenInfo& t) { return t.name; });
+        QANAT_ASSIGN_OR_RETURN(const auto tokens,
+                               server->list<api::List<api::TokenInfo>>("list_tokens", {}));
+        return print_list<api::TokenInfo>(
+            format, tokens,
+            {{"NAME", [](const api::TokenInfo& t) { return t.name; }},
+             {"SCOPES", [](const api::TokenInfo& t) { return join(t.scopes, ","); }},
+             {"CREATED", [](const api::TokenInfo& t) { return show_age(t.created.ms); }},
+             {"EXPIRES",
+              [](const api::TokenInfo& t) {
+                return t.expires.ms == 0 ? "never" : show_time(t.expires.ms);
+              }},
+             {"ID", [](const api::TokenInfo& t) { return t.id; }, true}},
+            [](const api::TokenInfo& t) { return t.name; });
       });
-  cli.command("delete", "token", "Withdraw a token, and the rights that pipelines got from it: those pipelines stop")
+  cli.command("delete", "token",
+              "Withdraw a token, and the rights that pipelines got from it: those pipelines stop")
       .argument("NAME", a->name, "The token's name or id")
       .run([&cli, a]() -> Status {
         QANAT_ASSIGN_OR_RETURN(Connection * server, cli.connection());
@@ -61,7 +72,11 @@ void add_token_commands(Cli& cli) {
         QANAT_ASSIGN_OR_RETURN(const Format format, cli.format());
         QANAT_ASSIGN_OR_RETURN(Connection * server, cli.connection());
         QANAT_ASSIGN_OR_RETURN(const auto me, server->get<api::WhoAmI>("whoami", {}));
-        return print_item(format, me, {{"Token", me.name}, {"Scopes", join(me.scopes, ", ")}, {"Server", str_cat(server->server(), " (", server->origin(), ")")}}, me.name);
+        return print_item(format, me,
+                          {{"Token", me.name},
+                           {"Scopes", join(me.scopes, ", ")},
+                           {"Server", str_cat(server->server(), " (", server->origin(), ")")}},
+                          me.name);
       });
 }
 

@@ -64,13 +64,15 @@ class FolderWalk {
       const std::string name = level.names[level.position++];
       const std::string file = level.folder + "/" + name;
       std::string path = join_path(level.path, name);
-      struct stat info {};
+      struct stat info{};
       if (lstat(file.c_str(), &info) != 0) return errno_status(errno, file);
       if (S_ISLNK(info.st_mode)) {
-        if (stat(file.c_str(), &info) != 0) return errno_status(errno, str_cat(file, " (a symbolic link)"));
+        if (stat(file.c_str(), &info) != 0)
+          return errno_status(errno, str_cat(file, " (a symbolic link)"));
         if (S_ISDIR(info.st_mode)) {
           return failed_precondition(str_cat(file, " is a symbolic link to a folder"),
-                                     "Links to folders are not followed, because they can lead in circles: replace it by what it names.");
+                                     "Links to folders are not followed, because they can lead in "
+                                     "circles: replace it by what it names.");
         }
       }
       if (S_ISDIR(info.st_mode)) {
@@ -78,7 +80,8 @@ class FolderWalk {
         QANAT_RETURN_IF_ERROR(failed_);
         continue;
       }
-      if (!S_ISREG(info.st_mode)) return failed_precondition(str_cat(file, " is neither a file nor a folder"));
+      if (!S_ISREG(info.st_mode))
+        return failed_precondition(str_cat(file, " is neither a file nor a folder"));
       return std::optional<Found>(Found{file, std::move(path)});
     }
     return std::optional<Found>();
@@ -115,8 +118,13 @@ class FolderWalk {
 // The body of a folder's put: one file's next piece a step.
 class FolderBody {
  public:
-  FolderBody(const std::string& folder, std::string below, bool append, std::string description, Progress& progress)
-      : walk_(folder), below_(std::move(below)), append_(append), description_(std::move(description)), progress_(progress) {}
+  FolderBody(const std::string& folder, std::string below, bool append, std::string description,
+             Progress& progress)
+      : walk_(folder),
+        below_(std::move(below)),
+        append_(append),
+        description_(std::move(description)),
+        progress_(progress) {}
 
   Result<bool> step(api::FileStreamWriter& out) {
     if (!begun_) {
@@ -181,9 +189,11 @@ Status send_edits(Cli& cli, const api::Address& address, const std::string& desc
     QANAT_RETURN_IF_ERROR(write(out));
     return false;
   });
-  return server->upload("edit_files", repo_parameters(address), edit_query(address, description),
-                        [&source](char* buffer, size_t size) { return source.read(buffer, size); },
-                        api::kFileStreamType)
+  return server
+      ->upload(
+          "edit_files", repo_parameters(address), edit_query(address, description),
+          [&source](char* buffer, size_t size) { return source.read(buffer, size); },
+          api::kFileStreamType)
       .status();
 }
 
@@ -193,19 +203,23 @@ Status put_folder(Cli& cli, const api::Address& address, const std::string& fold
   Progress progress(str_cat("put ", folder), 0, cli.quiet());
   FolderBody body(folder, address.path, append, description, progress);
   api::FileStreamSource source([&body](api::FileStreamWriter& out) { return body.step(out); });
-  return server->upload("edit_files", repo_parameters(address), edit_query(address, description),
-                        [&source](char* buffer, size_t size) { return source.read(buffer, size); },
-                        api::kFileStreamType)
+  return server
+      ->upload(
+          "edit_files", repo_parameters(address), edit_query(address, description),
+          [&source](char* buffer, size_t size) { return source.read(buffer, size); },
+          api::kFileStreamType)
       .status();
 }
 
 Status get_folder(Cli& cli, const api::Address& address, const std::string& folder) {
   QANAT_ASSIGN_OR_RETURN(Connection * server, cli.connection());
-  QANAT_ASSIGN_OR_RETURN(auto answer, server->download("archive", repo_parameters(address),
-                                                       {{"ref", address.ref.to_string()}, {"path", address.path}}));
+  QANAT_ASSIGN_OR_RETURN(
+      auto answer, server->download("archive", repo_parameters(address),
+                                    {{"ref", address.ref.to_string()}, {"path", address.path}}));
   if (mkdir(folder.c_str(), 0777) != 0 && errno != EEXIST) return errno_status(errno, folder);
   Progress progress(str_cat("get ", address.to_string()), 0, cli.quiet());
-  api::FileStreamReader reader([&answer](char* buffer, size_t size) { return answer->read(buffer, size); });
+  api::FileStreamReader reader(
+      [&answer](char* buffer, size_t size) { return answer->read(buffer, size); });
   std::vector<char> buffer(256 << 10);
   std::string last_made;
   while (true) {
@@ -215,12 +229,14 @@ Status get_folder(Cli& cli, const api::Address& address, const std::string& fold
     // Paths in an archive are whole; what is written is relative to the folder asked for.
     std::string path = frame->path;
     if (!address.path.empty() && path_is_within(path, address.path)) {
-      path = path == address.path ? std::string(path_name(path)) : path.substr(address.path.size() + 1);
+      path = path == address.path ? std::string(path_name(path))
+                                  : path.substr(address.path.size() + 1);
     }
     QANAT_RETURN_IF_ERROR(check_path(path));
     QANAT_RETURN_IF_ERROR(make_parents(folder, path, last_made));
     const std::string file = folder + "/" + path;
-    const Descriptor out(open(file.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0666));
+    const Descriptor out(
+        open(file.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0666));
     if (out.get() < 0) return errno_status(errno, file);
     while (true) {
       QANAT_ASSIGN_OR_RETURN(const size_t got, reader.read(buffer.data(), buffer.size()));

@@ -37,22 +37,27 @@ std::string source_name(std::string text) {
   return text.substr(text.rfind('/') + 1);
 }
 
-Status put_descriptor(Cli& cli, const api::Address& address, int fd, const std::string& what, const Arguments& a) {
-  struct stat info {};
-  const uint64_t total = fstat(fd, &info) == 0 && S_ISREG(info.st_mode) ? static_cast<uint64_t>(info.st_size) : 0;
+Status put_descriptor(Cli& cli, const api::Address& address, int fd, const std::string& what,
+                      const Arguments& a) {
+  struct stat info{};
+  const uint64_t total =
+      fstat(fd, &info) == 0 && S_ISREG(info.st_mode) ? static_cast<uint64_t>(info.st_size) : 0;
   Progress progress(str_cat("put ", what), total, cli.quiet());
   QANAT_ASSIGN_OR_RETURN(Connection * server, cli.connection());
   Parameters query = {{"ref", address.ref.to_string()}};
   if (a.append) query["append"] = "true";
   if (!a.description.empty()) query["description"] = a.description;
-  return server->upload("put_file", {{"project", address.project}, {"repo", address.repo}, {"path", address.path}}, query,
-                        [&](char* buffer, size_t size) -> Result<size_t> {
-                          const ssize_t got = read(fd, buffer, size);
-                          if (got < 0) return errno_status(errno, what);
-                          progress.add(static_cast<uint64_t>(got));
-                          return static_cast<size_t>(got);
-                        },
-                        "application/octet-stream")
+  return server
+      ->upload(
+          "put_file",
+          {{"project", address.project}, {"repo", address.repo}, {"path", address.path}}, query,
+          [&](char* buffer, size_t size) -> Result<size_t> {
+            const ssize_t got = read(fd, buffer, size);
+            if (got < 0) return errno_status(errno, what);
+            progress.add(static_cast<uint64_t>(got));
+            return static_cast<size_t>(got);
+          },
+          "application/octet-stream")
       .status();
 }
 
@@ -60,25 +65,34 @@ Status put_url(Cli& cli, const api::Address& address, const std::string& url, co
   QANAT_ASSIGN_OR_RETURN(Connection * server, cli.connection());
   Parameters query = {{"ref", address.ref.to_string()}};
   if (!a.description.empty()) query["description"] = a.description;
-  return server->send<api::CommitInfo>("put_url", {{"project", address.project}, {"repo", address.repo}}, api::PutUrlRequest{url, address.path, a.append}, query).status();
+  return server
+      ->send<api::CommitInfo>("put_url", {{"project", address.project}, {"repo", address.repo}},
+                              api::PutUrlRequest{url, address.path, a.append}, query)
+      .status();
 }
 
-Status put_one(Cli& cli, api::Address address, const std::string& source, const Arguments& a, bool several) {
-  // A destination that is a directory ("", or ending in /), or shared by several sources, takes the source's name.
+Status put_one(Cli& cli, api::Address address, const std::string& source, const Arguments& a,
+               bool several) {
+  // A destination that is a directory ("", or ending in /), or shared by several sources, takes the
+  // source's name.
   const bool directory = address.path.empty() || address.path.back() == '/' || several;
   while (!address.path.empty() && address.path.back() == '/') address.path.pop_back();
   if (source == "-") {
-    if (directory) return invalid_argument("what is read from standard input has no name", "give it one in the address: REPO@BRANCH:/PATH");
+    if (directory)
+      return invalid_argument("what is read from standard input has no name",
+                              "give it one in the address: REPO@BRANCH:/PATH");
     return put_descriptor(cli, address, STDIN_FILENO, "standard input", a);
   }
   if (is_url(source)) {
     if (directory) address.path = join_path(address.path, source_name(source));
     return put_url(cli, address, source, a);
   }
-  struct stat info {};
+  struct stat info{};
   if (stat(source.c_str(), &info) != 0) return errno_status(errno, source);
   if (S_ISDIR(info.st_mode)) {
-    if (!a.recursive) return failed_precondition(str_cat(source, " is a folder"), "Add -r to put everything in it.");
+    if (!a.recursive)
+      return failed_precondition(str_cat(source, " is a folder"),
+                                 "Add -r to put everything in it.");
     return put_folder(cli, address, source, a.append, a.description);
   }
   if (directory) address.path = join_path(address.path, source_name(source));
@@ -94,7 +108,7 @@ Result<std::vector<std::string>> read_list(const std::string& file) {
   if (in == nullptr) return errno_status(errno, file);
   std::vector<std::string> lines;
   std::string line;
-  for (int c = std::fgetc(in); ; c = std::fgetc(in)) {
+  for (int c = std::fgetc(in);; c = std::fgetc(in)) {
     if (c != '\n' && c != EOF) {
       line.push_back(static_cast<char>(c));
       continue;
@@ -114,14 +128,20 @@ Status put(Cli& cli, const Arguments& a) {
     QANAT_ASSIGN_OR_RETURN(const auto listed, read_list(a.list));
     sources.insert(sources.end(), listed.begin(), listed.end());
   }
-  if (sources.empty()) return invalid_argument("there is nothing to put", "name files, folders or URLs with -f, or - for standard input");
+  if (sources.empty())
+    return invalid_argument("there is nothing to put",
+                            "name files, folders or URLs with -f, or - for standard input");
   if (sources.size() == 1) return put_one(cli, address, sources[0], a, false);
   // Several sources are one commit: into an open one, or one opened here.
   QANAT_ASSIGN_OR_RETURN(Connection * server, cli.connection());
   const Parameters repo = {{"project", address.project}, {"repo", address.repo}};
   std::string opened;
   if (!address.ref.is_commit) {
-    QANAT_ASSIGN_OR_RETURN(const auto branch_commit, server->send<api::CommitInfo>("start_commit", repo, api::StartCommitRequest{address.ref.to_string(), "", a.description}));
+    QANAT_ASSIGN_OR_RETURN(
+        const auto branch_commit,
+        server->send<api::CommitInfo>(
+            "start_commit", repo,
+            api::StartCommitRequest{address.ref.to_string(), "", a.description}));
     opened = branch_commit.id;
     QANAT_ASSIGN_OR_RETURN(address.ref, api::parse_ref(opened));
   }
@@ -129,14 +149,20 @@ Status put(Cli& cli, const Arguments& a) {
     Status status = put_one(cli, address, source, a, true);
     if (!status.ok()) {
       if (!opened.empty()) {
-        (void)server->call("delete_commit", {{"project", address.project}, {"repo", address.repo}, {"ref", opened}});
-        return status.with_hint(str_cat(status.hint().empty() ? "" : status.hint() + "\n", "Nothing was put: the sources are one commit."));
+        (void)server->call("delete_commit",
+                           {{"project", address.project}, {"repo", address.repo}, {"ref", opened}});
+        return status.with_hint(str_cat(status.hint().empty() ? "" : status.hint() + "\n",
+                                        "Nothing was put: the sources are one commit."));
       }
       return status;
     }
   }
   if (opened.empty()) return ok_status();
-  return server->send<api::CommitInfo>("finish_commit", {{"project", address.project}, {"repo", address.repo}, {"ref", opened}}, api::FinishCommitRequest{}).status();
+  return server
+      ->send<api::CommitInfo>(
+          "finish_commit", {{"project", address.project}, {"repo", address.repo}, {"ref", opened}},
+          api::FinishCommitRequest{})
+      .status();
 }
 
 // HTTP takes a range that is not one for no range at all: better said here.
@@ -144,30 +170,42 @@ Status check_range(std::string_view range) {
   const auto [first_text, last_text] = split_once(range, '-');
   const auto first = parse_u64(first_text);
   const auto last = parse_u64(last_text);
-  const bool right = range.find('-') != std::string_view::npos && (first.ok() || first_text.empty()) && (last.ok() || last_text.empty()) &&
+  const bool right = range.find('-') != std::string_view::npos &&
+                     (first.ok() || first_text.empty()) && (last.ok() || last_text.empty()) &&
                      (first.ok() || last.ok()) && (!first.ok() || !last.ok() || *first <= *last);
   if (right) return ok_status();
-  return invalid_argument(str_cat(quoted(range), " is not a range of bytes"), "write FIRST-LAST, FIRST- or -LENGTH, such as 0-99");
+  return invalid_argument(str_cat(quoted(range), " is not a range of bytes"),
+                          "write FIRST-LAST, FIRST- or -LENGTH, such as 0-99");
 }
 
 Status get(Cli& cli, const Arguments& a) {
   QANAT_ASSIGN_OR_RETURN(const api::Address address, cli.address(a.address));
   if (a.recursive) {
     std::string folder = a.output;
-    if (folder.empty()) folder = address.path.empty() ? address.repo : std::string(path_name(address.path));
+    if (folder.empty())
+      folder = address.path.empty() ? address.repo : std::string(path_name(address.path));
     return get_folder(cli, address, folder);
   }
-  if (address.path.empty()) return invalid_argument("there is no path in the address", "write REPO@BRANCH:/PATH, or add -r for all files");
+  if (address.path.empty())
+    return invalid_argument("there is no path in the address",
+                            "write REPO@BRANCH:/PATH, or add -r for all files");
   if (!a.range.empty()) QANAT_RETURN_IF_ERROR(check_range(a.range));
   QANAT_ASSIGN_OR_RETURN(Connection * server, cli.connection());
-  QANAT_ASSIGN_OR_RETURN(auto answer, server->download("get_file", {{"project", address.project}, {"repo", address.repo}, {"path", address.path}},
-                                                       {{"ref", address.ref.to_string()}}, a.range.empty() ? "" : "bytes=" + a.range));
+  QANAT_ASSIGN_OR_RETURN(
+      auto answer,
+      server->download(
+          "get_file",
+          {{"project", address.project}, {"repo", address.repo}, {"path", address.path}},
+          {{"ref", address.ref.to_string()}}, a.range.empty() ? "" : "bytes=" + a.range));
   const bool to_stdout = a.output.empty() || a.output == "-";
-  // Written beside and renamed, so that a broken transfer leaves no half file under the name asked for.
+  // Written beside and renamed, so that a broken transfer leaves no half file under the name asked
+  // for.
   const std::string beside = a.output + ".part";
-  const int fd = to_stdout ? STDOUT_FILENO : open(beside.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+  const int fd = to_stdout ? STDOUT_FILENO
+                           : open(beside.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
   if (fd < 0) return errno_status(errno, beside);
-  Progress progress(str_cat("get ", a.address), answer->content_length().value_or(0), cli.quiet() || to_stdout);
+  Progress progress(str_cat("get ", a.address), answer->content_length().value_or(0),
+                    cli.quiet() || to_stdout);
   std::vector<char> buffer(256 << 10);
   auto copy = [&]() -> Status {
     while (true) {
@@ -184,7 +222,8 @@ Status get(Cli& cli, const Arguments& a) {
   Status status = copy();
   if (to_stdout) return status;
   if (close(fd) != 0 && status.ok()) status = errno_status(errno, beside);
-  if (status.ok() && rename(beside.c_str(), a.output.c_str()) != 0) status = errno_status(errno, a.output);
+  if (status.ok() && rename(beside.c_str(), a.output.c_str()) != 0)
+    status = errno_status(errno, a.output);
   if (!status.ok()) unlink(beside.c_str());
   return status;
 }
@@ -193,9 +232,13 @@ Status get(Cli& cli, const Arguments& a) {
 
 void add_transfer_commands(Cli& cli) {
   auto a = std::make_shared<Arguments>();
-  cli.command("put", "file", "Put files, folders, standard input or URLs into a repo: one commit, unless into an open one")
-      .argument("REPO[@BRANCH-OR-COMMIT][:PATH]", a->address, "Where; a PATH ending in / is a directory")
-      .option("-f,--file", a->sources, "A file, a folder (with -r), a URL, or - for standard input; may be repeated")
+  cli.command("put", "file",
+              "Put files, folders, standard input or URLs into a repo: one commit, unless into an "
+              "open one")
+      .argument("REPO[@BRANCH-OR-COMMIT][:PATH]", a->address,
+                "Where; a PATH ending in / is a directory")
+      .option("-f,--file", a->sources,
+              "A file, a folder (with -r), a URL, or - for standard input; may be repeated")
       .option("-i,--input-file", a->list, "A file with sources, a line each; - for standard input")
       .flag("-r,--recursive", a->recursive, "Put folders with all they hold")
       .flag("-a,--append", a->append, "Append to files that are there instead of replacing them")
@@ -205,7 +248,8 @@ void add_transfer_commands(Cli& cli) {
       .run([&cli, a] { return put(cli, *a); });
   cli.command("get", "file", "Get a file's bytes, or with -r a directory")
       .argument("REPO[@REF]:PATH", a->address, "The file or directory; with -r a pattern too")
-      .option("-o,--output", a->output, "Where to; default: standard output, with -r a folder of the same name")
+      .option("-o,--output", a->output,
+              "Where to; default: standard output, with -r a folder of the same name")
       .flag("-r,--recursive", a->recursive, "All files at and under the path")
       .option("--range", a->range, "Bytes FIRST-LAST, FIRST- or -LENGTH (the last so many)")
       .example("qanat get file report@master:/forecast.csv")

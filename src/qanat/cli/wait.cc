@@ -11,7 +11,9 @@ constexpr int64_t kReconnectMs = 60'000;
 
 void show_progress(const api::JobInfo& job) {
   const auto& d = job.datums;
-  std::string line = str_cat(job.pipeline, "  ", api::enum_name(job.state), "  ", d.processed + d.skipped + d.failed + d.recovered, "/", d.total, " datums");
+  std::string line =
+      str_cat(job.pipeline, "  ", api::enum_name(job.state), "  ",
+              d.processed + d.skipped + d.failed + d.recovered, "/", d.total, " datums");
   if (d.failed > 0) line += str_cat(", ", d.failed, " failed");
   std::fputs(("\r\x1b[K" + line).c_str(), stderr);
   std::fflush(stderr);
@@ -29,32 +31,41 @@ Result<api::WaveInfo> wait_for_wave(Cli& cli, const std::string& text) {
   } else {
     QANAT_ASSIGN_OR_RETURN(const api::Address address, cli.address(text));
     route = "wait_commit";
-    parameters = {{"project", address.project}, {"repo", address.repo}, {"ref", address.ref.to_string()}};
+    parameters = {
+        {"project", address.project}, {"repo", address.repo}, {"ref", address.ref.to_string()}};
   }
   const bool progress = stderr_is_terminal() && !cli.quiet();
   int64_t lost_ms = 0;
   while (true) {
     std::optional<api::WaveInfo> done;
-    Status status = server->events(route, parameters, query, [&](const net::Event& event) -> Result<bool> {
-      lost_ms = 0;
-      QANAT_ASSIGN_OR_RETURN(auto change, api::parse_json<api::ChangeEvent>(event.data, {.ignore_unknown = true}));
-      if (progress && change.job) show_progress(*change.job);
-      // From now on this wave is meant, even if the branch moves or the connection is lost.
-      if (change.wave && route == "wait_commit") {
-        route = "wait_wave";
-        parameters = {{"project", change.wave->project.empty() ? parameters["project"] : change.wave->project}, {"wave", change.wave->id}};
-      }
-      if (change.type != "done") return true;
-      done = std::move(change.wave);
-      return false;
-    });
+    Status status =
+        server->events(route, parameters, query, [&](const net::Event& event) -> Result<bool> {
+          lost_ms = 0;
+          QANAT_ASSIGN_OR_RETURN(
+              auto change, api::parse_json<api::ChangeEvent>(event.data, {.ignore_unknown = true}));
+          if (progress && change.job) show_progress(*change.job);
+          // From now on this wave is meant, even if the branch moves or the connection is lost.
+          if (change.wave && route == "wait_commit") {
+            route = "wait_wave";
+            parameters = {{"project", change.wave->project.empty() ? parameters["project"]
+                                                                   : change.wave->project},
+                          {"wave", change.wave->id}};
+          }
+          if (change.type != "done") return true;
+          done = std::move(change.wave);
+          return false;
+        });
     if (progress) std::fputs("\r\x1b[K", stderr);
     if (done) return *done;
-    if (!status.ok() && status.code() != Code::kUnavailable && status.code() != Code::kDeadlineExceeded) return status;
+    if (!status.ok() && status.code() != Code::kUnavailable &&
+        status.code() != Code::kDeadlineExceeded)
+      return status;
     const int64_t now = real_clock().monotonic_ms();
     if (lost_ms == 0) lost_ms = now;
     if (now - lost_ms > kReconnectMs) {
-      return status.ok() ? unavailable("the server ends the connection each time before the wave has ended") : status;
+      return status.ok()
+                 ? unavailable("the server ends the connection each time before the wave has ended")
+                 : status;
     }
     real_clock().sleep_for_ms(200);
   }
@@ -64,11 +75,13 @@ Status wave_outcome(const api::WaveInfo& wave) {
   std::vector<std::string> failures;
   for (const api::JobInfo& job : wave.jobs) {
     if (api::is_final(job.state) && job.state != api::JobState::kSuccess) {
-      failures.push_back(str_cat(job.pipeline, "@", job.id, " ", api::enum_name(job.state), job.reason.empty() ? "" : ": " + job.reason));
+      failures.push_back(str_cat(job.pipeline, "@", job.id, " ", api::enum_name(job.state),
+                                 job.reason.empty() ? "" : ": " + job.reason));
     }
   }
   if (failures.empty()) return ok_status();
-  return failed_precondition(join(failures, "\n"), str_cat("`qanat logs --job PIPELINE@", wave.id, "` shows what its datums printed."));
+  return failed_precondition(join(failures, "\n"), str_cat("`qanat logs --job PIPELINE@", wave.id,
+                                                           "` shows what its datums printed."));
 }
 
 }  // namespace qanat::cli

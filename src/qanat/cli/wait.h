@@ -9,8 +9,8 @@
 
 namespace qanat::cli {
 
-// `text` is REPO@REF (for a pipeline's repo: its newest job, also one that has not begun) or the id of a wave. Survives a restart of the
-// server: connects again for up to a minute.
+// `text` is REPO@REF (for a pipeline's repo: its newest job, also one that has not begun) or the id
+// of a wave. Survives a restart of the server: connects again for up to a minute.
 Result<api::WaveInfo> wait_for_wave(Cli& cli, const std::string& text);
 
 // OK, or a kFailedPrecondition naming the jobs that did not succeed.

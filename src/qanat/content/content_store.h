@@ -41,8 +41,8 @@ class ContentStore {
   virtual SegmentIndex& results() = 0;  // the index of reusable datum results
   struct WriterOptions {
     bool deduplicate = true;  // ask the index before writing
-    // For what ends work under way or removes something: goes on when the disk is full, and lets the
-    // caller's transaction do so.
+    // For what ends work under way or removes something: goes on when the disk is full, and lets
+    // the caller's transaction do so.
     bool may_use_reserve = false;
   };
   virtual std::unique_ptr<ContentWriter> new_writer(WriterOptions options) = 0;

@@ -334,7 +334,7 @@ Result<MapRoot> finish_map(NodeBuilder& builder, const MapType& type, BlobWriter
   if (root.hash.is_zero()) {
     auto ref = writer.add(BlobKind::kNode, *built->bytes);
     if (!ref.ok()) return ref.status().with_context(type.name);
-      root.hash = ref->hash;
+    root.hash = ref->hash;
   }
   return root;
 }

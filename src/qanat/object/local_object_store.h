@@ -23,8 +23,8 @@ namespace qanat::object {
 
 struct LocalObjectStoreOptions {
   // New objects are refused when less than max(reserve_bytes, reserve_fraction of the disk) is
-  // free, so that reading, removing, garbage collection and the end of running jobs can go on. Of it, a quarter is
-  // kept from those too: metadata needs it.
+  // free, so that reading, removing, garbage collection and the end of running jobs can go on. Of
+  // it, a quarter is kept from those too: metadata needs it.
   uint64_t reserve_bytes = 64u << 20;
   double reserve_fraction = 0.01;
 };
@@ -36,7 +36,8 @@ class LocalObjectStore : public ObjectStore {
                                                         LocalObjectStoreOptions options = {});
 
   using ObjectStore::create;
-  Result<std::unique_ptr<ObjectWriter>> create(std::string_view key, CreateOptions options) override;
+  Result<std::unique_ptr<ObjectWriter>> create(std::string_view key,
+                                               CreateOptions options) override;
   Result<std::string> read(std::string_view key, int64_t offset, int64_t length) const override;
   Result<int64_t> size(std::string_view key) const override;
   Status remove(std::string_view key) override;

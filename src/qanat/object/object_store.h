@@ -13,8 +13,9 @@
 // until it is removed (see list()); create() of the same key may then fail.
 //
 // Full disk or quota. create(), append() and finish() return kResourceExhausted, with a hint,
-// already when the space held in reserve is reached; read, size, list and remove go on working, and so do
-// writers that may use the reserve (for what ends work under way, or removes something), until it is nearly gone.
+// already when the space held in reserve is reached; read, size, list and remove go on working, and
+// so do writers that may use the reserve (for what ends work under way, or removes something),
+// until it is nearly gone.
 //
 // Threads. An ObjectStore may be used from any thread at once. An ObjectWriter is used by one
 // thread at a time.
@@ -64,8 +65,11 @@ class ObjectStore {
     bool may_use_reserve = false;
   };
   // Begins an object. kAlreadyExists: the key has an object, finished or not.
-  virtual Result<std::unique_ptr<ObjectWriter>> create(std::string_view key, CreateOptions options) = 0;
-  Result<std::unique_ptr<ObjectWriter>> create(std::string_view key) { return create(key, CreateOptions()); }
+  virtual Result<std::unique_ptr<ObjectWriter>> create(std::string_view key,
+                                                       CreateOptions options) = 0;
+  Result<std::unique_ptr<ObjectWriter>> create(std::string_view key) {
+    return create(key, CreateOptions());
+  }
   // create, append and finish in one call.
   Status write(std::string_view key, std::string_view bytes);
 

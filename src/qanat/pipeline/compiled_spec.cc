@@ -5,7 +5,8 @@
 
 namespace qanat::pipeline {
 
-Result<std::shared_ptr<const CompiledSpec>> compile_spec(SpecRecord record, api::RunnerKind runner) {
+Result<std::shared_ptr<const CompiledSpec>> compile_spec(SpecRecord record,
+                                                         api::RunnerKind runner) {
   auto loaded = api::load_pipeline_specs(record.effective_spec, {.runner = runner});
   if (!loaded.ok() || loaded->size() != 1) {
     return data_loss(str_cat("version ", record.version, " of a pipeline's spec cannot be read: ",

@@ -1,4 +1,5 @@
-// A version of a pipeline's spec, read and compiled: what planning and running need of it. Immutable once made.
+// A version of a pipeline's spec, read and compiled: what planning and running need of it.
+// Immutable once made.
 #pragma once
 
 #include <memory>
@@ -23,7 +24,8 @@ struct CompiledSpec {
 // kDataLoss if the record's own spec cannot be read any more.
 Result<std::shared_ptr<const CompiledSpec>> compile_spec(SpecRecord record, api::RunnerKind runner);
 // Reads the record of a version from meta and compiles it. kNotFound if there is none.
-Result<std::shared_ptr<const CompiledSpec>> load_spec(meta::Store& meta, std::string_view project, std::string_view pipeline, int64_t version,
+Result<std::shared_ptr<const CompiledSpec>> load_spec(meta::Store& meta, std::string_view project,
+                                                      std::string_view pipeline, int64_t version,
                                                       api::RunnerKind runner);
 
 }  // namespace qanat::pipeline

@@ -15,15 +15,18 @@ constexpr int64_t kFirstRetryMs = 100;
 constexpr int64_t kLastRetryMs = 10'000;
 constexpr size_t kResultsInSegment = 100'000;
 
-// Results that a transaction registers beside a writer's packs; a job with more registers the rest in transactions before.
+// Results that a transaction registers beside a writer's packs; a job with more registers the rest
+// in transactions before.
 constexpr size_t kMaxRegistrations = 16;
 
 constexpr std::string_view kStoppedByUser = "stopped by a user";
 
-// Segments of results on their way into the index; those that did not get there are given up at the end.
+// Segments of results on their way into the index; those that did not get there are given up at the
+// end.
 class UnregisteredResults {
  public:
-  UnregisteredResults(content::SegmentIndex& index, std::vector<content::SegmentRegistration> segments)
+  UnregisteredResults(content::SegmentIndex& index,
+                      std::vector<content::SegmentRegistration> segments)
       : index_(index), segments_(std::move(segments)) {}
   ~UnregisteredResults() {
     if (done_ < segments_.size()) index_.give_up(std::span(segments_).subspan(done_), sent_);
@@ -36,7 +39,8 @@ class UnregisteredResults {
   void add_to(meta::Transaction& transaction, size_t count) {
     if (count == 0) return;
     transaction.when(index_.guard(segments_[done_]));
-    for (size_t i = done_; i < done_ + count; ++i) transaction.add(index_.registration(segments_[i]));
+    for (size_t i = done_; i < done_ + count; ++i)
+      transaction.add(index_.registration(segments_[i]));
     sent_ = true;
   }
   void committed(size_t count, int64_t revision) {
@@ -51,7 +55,8 @@ class UnregisteredResults {
       add_to(transaction, count);
       transaction.may_use_reserve = true;
       QANAT_ASSIGN_OR_RETURN(const auto written, store.commit(std::move(transaction)));
-      if (!written.succeeded) return unavailable("results could not be registered", "this is tried again");
+      if (!written.succeeded)
+        return unavailable("results could not be registered", "this is tried again");
       committed(count, written.revision);
     }
     return ok_status();
@@ -66,7 +71,8 @@ class UnregisteredResults {
 
 std::string describe_failure(const KeyedRow& failure) {
   const auto inputs = describe_sort_key(failure.sort_key);
-  return str_cat("datum ", inputs.ok() ? *inputs : datum_id(failure.sort_key).to_hex(), " failed: ", failure.row.message);
+  return str_cat("datum ", inputs.ok() ? *inputs : datum_id(failure.sort_key).to_hex(),
+                 " failed: ", failure.row.message);
 }
 
 }  // namespace
@@ -86,7 +92,8 @@ void Controller::add_wave(int64_t number, const std::string& id) {
   {
     MutexLock lock(mutex_);
     if (number <= record_.last_wave) return;
-    const auto place = std::lower_bound(waves_.begin(), waves_.end(), number, [](const Waiting& w, int64_t n) { return w.wave < n; });
+    const auto place = std::lower_bound(waves_.begin(), waves_.end(), number,
+                                        [](const Waiting& w, int64_t n) { return w.wave < n; });
     if (place != waves_.end() && place->wave == number) return;
     waves_.insert(place, {number, id});
     if (!loaded_) return;
@@ -121,7 +128,8 @@ void Controller::changed(const PipelineRecord& record) {
     if (give_up) run = run_;
   }
   if (run) {
-    // A reason is what makes a given-up job a killed one; without, its wave is planned anew with the spec in force.
+    // A reason is what makes a given-up job a killed one; without, its wave is planned anew with
+    // the spec in force.
     run->cancel(JobState::kKilled, stopped ? "the pipeline was stopped" : "");
   }
   wake();
@@ -197,13 +205,15 @@ Status Controller::stop_job(const std::string& id) {
       }
     }
     if (!waiting) break;
-    const Status stopped = run ? run->stop(std::string(kStoppedByUser)) : stop_waiting_job(*waiting);
+    const Status stopped =
+        run ? run->stop(std::string(kStoppedByUser)) : stop_waiting_job(*waiting);
     if (stopped.ok()) {
       wake();
       return ok_status();
     }
     // It began, was opened again, or ended meanwhile.
-    if (stopped.code() != Code::kConflict && stopped.code() != Code::kFailedPrecondition) return stopped;
+    if (stopped.code() != Code::kConflict && stopped.code() != Code::kFailedPrecondition)
+      return stopped;
     services_.clock->sleep_for_ms(10);
   }
   return failed_precondition(str_cat("job ", name_, "@", id, " has ended already"));
@@ -223,13 +233,17 @@ Status Controller::stop_waiting_job(const Waiting& job) {
     record.spec_version = this->record().version;
     record.created_ms = services_.clock->wall_ms();
   }
-  if (is_final(record.state)) return failed_precondition(str_cat("job ", name_, "@", job.id, " has ended already"));
+  if (is_final(record.state))
+    return failed_precondition(str_cat("job ", name_, "@", job.id, " has ended already"));
   record.stopping = kStoppedByUser;
   const std::string key = job_key(project_, name_, job.wave);
   meta::Transaction transaction;
-  transaction.when(meta::mod_revision_is(key, revision)).when(meta::key_present(pipeline_key(project_, name_))).put(key, encode(record));
+  transaction.when(meta::mod_revision_is(key, revision))
+      .when(meta::key_present(pipeline_key(project_, name_)))
+      .put(key, encode(record));
   transaction.may_use_reserve = true;
-  QANAT_ASSIGN_OR_RETURN(const meta::TransactionResult result, services_.meta->commit(std::move(transaction)));
+  QANAT_ASSIGN_OR_RETURN(const meta::TransactionResult result,
+                         services_.meta->commit(std::move(transaction)));
   return result.succeeded ? ok_status() : conflict("the job has moved on");
 }
 
@@ -271,7 +285,8 @@ void Controller::step() {
     }
     const Result<bool> moved = advance();
     if (!moved.ok()) {
-      log_warning("a pipeline cannot go on; it will be tried again", {{"pipeline", project_ + "/" + name_}, {"error", moved.status().to_string()}});
+      log_warning("a pipeline cannot go on; it will be tried again",
+                  {{"pipeline", project_ + "/" + name_}, {"error", moved.status().to_string()}});
       MutexLock lock(mutex_);
       trouble_ = moved.status().message();
       retry_delay_ms_ = std::clamp(retry_delay_ms_ * 2, kFirstRetryMs, kLastRetryMs);
@@ -305,11 +320,13 @@ Result<bool> Controller::advance() {
     // Given up without a reason: its wave is planned again, with the spec in force now (see begin).
     const auto cancelled = run->cancelled();
     if (!cancelled || !cancelled->reason.empty()) {
-      // A transaction of ours whose answer was lost may have ended the job, or moved its journal: then what meta says is taken up below.
+      // A transaction of ours whose answer was lost may have ended the job, or moved its journal:
+      // then what meta says is taken up below.
       int64_t revision = 0;
       const int64_t known = run->mod_revision();
       QANAT_ASSIGN_OR_RETURN(const auto stored, job_at(run->record().wave, &revision));
-      if (stored && !is_final(stored->state) && revision == known) QANAT_RETURN_IF_ERROR(finish(*run));
+      if (stored && !is_final(stored->state) && revision == known)
+        QANAT_RETURN_IF_ERROR(finish(*run));
     }
     services_.logs->forget(project_, name_, run->id());
     MutexLock lock(mutex_);
@@ -320,7 +337,8 @@ Result<bool> Controller::advance() {
   // Also for a stopped pipeline: its spec is shown, and it may have waves left to end.
   std::shared_ptr<const CompiledSpec> current = spec();
   if (!current || current->record.version != record.version) {
-    QANAT_ASSIGN_OR_RETURN(current, load_spec(*services_.meta, project_, name_, record.version, services_.runner_kind));
+    QANAT_ASSIGN_OR_RETURN(current, load_spec(*services_.meta, project_, name_, record.version,
+                                              services_.runner_kind));
     MutexLock lock(mutex_);
     if (record_.version == record.version) spec_ = current;
   }
@@ -336,10 +354,12 @@ Result<bool> Controller::advance() {
     return true;
   }
   if (record.stopped) {
-    QANAT_RETURN_IF_ERROR(end_unrun(*next, *current, JobState::kKilled, "the pipeline was stopped", {}));
+    QANAT_RETURN_IF_ERROR(
+        end_unrun(*next, *current, JobState::kKilled, "the pipeline was stopped", {}));
     return true;
   }
-  if (existing && existing->state == JobState::kRunning && existing->spec_version == current->record.version) {
+  if (existing && existing->state == JobState::kRunning &&
+      existing->spec_version == current->record.version) {
     // The server was restarted while it ran.
     QANAT_RETURN_IF_ERROR(start_run(current, *std::move(existing), revision, true));
     return true;
@@ -366,11 +386,13 @@ Result<std::optional<JobRecord>> Controller::job_at(int64_t wave, int64_t* revis
   return std::optional<JobRecord>(std::move(record));
 }
 
-Result<bool> Controller::begin(const Waiting& next, const std::shared_ptr<const CompiledSpec>& spec) {
+Result<bool> Controller::begin(const Waiting& next,
+                               const std::shared_ptr<const CompiledSpec>& spec) {
   QANAT_ASSIGN_OR_RETURN(Inputs inputs, resolve_inputs(*spec, next.wave));
   if (!inputs.ready) return false;
   if (!inputs.failed.empty()) {
-    QANAT_RETURN_IF_ERROR(end_unrun(next, *spec, JobState::kUnrunnable, inputs.failed, std::move(inputs.inputs)));
+    QANAT_RETURN_IF_ERROR(
+        end_unrun(next, *spec, JobState::kUnrunnable, inputs.failed, std::move(inputs.inputs)));
     return true;
   }
   // Begun with another version of the spec: its datums that are done stay reusable by key.
@@ -382,18 +404,21 @@ Result<bool> Controller::begin(const Waiting& next, const std::shared_ptr<const 
 
 // ---- Inputs ----
 
-Result<Controller::Inputs> Controller::resolve_inputs(const CompiledSpec& spec, int64_t wave) const {
+Result<Controller::Inputs> Controller::resolve_inputs(const CompiledSpec& spec,
+                                                      int64_t wave) const {
   Inputs inputs;
   for (const InputShape::Arm& arm : spec.shape.arms()) {
     const auto repo = services_.versions->inspect_repo({project_, arm.repo});
     if (repo.code() == Code::kNotFound) {
       inputs.inputs.push_back({arm.name, arm.repo, arm.branch, "", 0, ""});
       inputs.roots.emplace_back();
-      if (inputs.failed.empty()) inputs.failed = str_cat("its input repo ", arm.repo, " was deleted");
+      if (inputs.failed.empty())
+        inputs.failed = str_cat("its input repo ", arm.repo, " was deleted");
       continue;
     }
     if (!repo.ok()) return repo.status();
-    if (!repo->record.pipeline.empty() && peers_.has_unfinished(project_, repo->record.pipeline, wave)) {
+    if (!repo->record.pipeline.empty() &&
+        peers_.has_unfinished(project_, repo->record.pipeline, wave)) {
       return Inputs{};  // not ready
     }
     QANAT_RETURN_IF_ERROR(resolve_input(arm, wave, inputs));
@@ -407,18 +432,24 @@ Status Controller::resolve_input(const InputShape::Arm& arm, int64_t wave, Input
   // If it is a pipeline's output: the newest job up to this wave decides, not the newest success.
   QANAT_ASSIGN_OR_RETURN(
       const meta::RangeResult jobs,
-      services_.meta->range(meta::KeyRange::between(jobs_prefix(project_, arm.repo), job_key(project_, arm.repo, wave + 1)), {.limit = 1, .descending = true}));
+      services_.meta->range(meta::KeyRange::between(jobs_prefix(project_, arm.repo),
+                                                    job_key(project_, arm.repo, wave + 1)),
+                            {.limit = 1, .descending = true}));
   if (!jobs.items.empty()) {
-    QANAT_ASSIGN_OR_RETURN(const JobRecord job, decode<JobRecord>(jobs.items[0].key, jobs.items[0].value));
+    QANAT_ASSIGN_OR_RETURN(const JobRecord job,
+                           decode<JobRecord>(jobs.items[0].key, jobs.items[0].value));
     if (job.state != JobState::kSuccess && inputs.failed.empty()) {
-      inputs.failed = str_cat("its input ", arm.repo, "@", arm.branch, " has no result: job ", arm.repo, "@", job.id, " ended as ",
-                              api::enum_name(job.state), job.reason.empty() ? "" : " (" + job.reason + ")");
+      inputs.failed = str_cat("its input ", arm.repo, "@", arm.branch, " has no result: job ",
+                              arm.repo, "@", job.id, " ended as ", api::enum_name(job.state),
+                              job.reason.empty() ? "" : " (" + job.reason + ")");
     }
   }
-  QANAT_ASSIGN_OR_RETURN(const auto head, services_.versions->head_at_wave({project_, arm.repo}, arm.branch, wave));
+  QANAT_ASSIGN_OR_RETURN(const auto head,
+                         services_.versions->head_at_wave({project_, arm.repo}, arm.branch, wave));
   content::TreeRoot root;
   if (head && !head->commit.empty()) {
-    QANAT_ASSIGN_OR_RETURN(const version::CommitInfo commit, services_.versions->resolve({project_, arm.repo}, head->commit));
+    QANAT_ASSIGN_OR_RETURN(const version::CommitInfo commit,
+                           services_.versions->resolve({project_, arm.repo}, head->commit));
     input.commit = commit.id;
     input.wave = head->wave;
     root = commit.record.root;
@@ -431,7 +462,8 @@ Status Controller::resolve_input(const InputShape::Arm& arm, int64_t wave, Input
 
 // ---- Planning and starting ----
 
-Status Controller::plan_and_start(std::shared_ptr<const CompiledSpec> spec, const Waiting& next, Inputs inputs) {
+Status Controller::plan_and_start(std::shared_ptr<const CompiledSpec> spec, const Waiting& next,
+                                  Inputs inputs) {
   QANAT_ASSIGN_OR_RETURN(content::ContentStore * content, services_.contents->project(project_));
   PlanRequest request;
   request.job = next.id;
@@ -454,15 +486,19 @@ Status Controller::plan_and_start(std::shared_ptr<const CompiledSpec> spec, cons
   std::shared_ptr<const CompiledSpec> base_spec;
   if (record.base_wave != 0) {
     QANAT_ASSIGN_OR_RETURN(const auto base, job_at(record.base_wave));
-    if (!base) return data_loss(str_cat("the record of job ", record.base_wave, " of pipeline ", name_, " is missing"));
+    if (!base)
+      return data_loss(
+          str_cat("the record of job ", record.base_wave, " of pipeline ", name_, " is missing"));
     PlanBase plan_base;
     QANAT_ASSIGN_OR_RETURN(plan_base.table, content::MapRoot::from_text(base->table));
     for (const JobInput& input : base->inputs) {
-      QANAT_ASSIGN_OR_RETURN(plan_base.roots.emplace_back(), content::TreeRoot::from_text(input.root));
+      QANAT_ASSIGN_OR_RETURN(plan_base.roots.emplace_back(),
+                             content::TreeRoot::from_text(input.root));
     }
     base_spec = spec;
     if (base->spec_version != spec->record.version) {
-      QANAT_ASSIGN_OR_RETURN(base_spec, load_spec(*services_.meta, project_, name_, base->spec_version, services_.runner_kind));
+      QANAT_ASSIGN_OR_RETURN(base_spec, load_spec(*services_.meta, project_, name_,
+                                                  base->spec_version, services_.runner_kind));
       if (spec->record.keep_results) request.mode = PlanMode::kKeepResults;
       if (spec->record.reprocess) request.mode = PlanMode::kReprocess;
     }
@@ -482,39 +518,48 @@ Status Controller::plan_and_start(std::shared_ptr<const CompiledSpec> spec, cons
 
   int64_t revision = 0;
   QANAT_ASSIGN_OR_RETURN(const auto existing, job_at(next.wave, &revision));
-  if (existing && (is_final(existing->state) || !existing->stopping.empty())) return conflict("the job was ended meanwhile");
+  if (existing && (is_final(existing->state) || !existing->stopping.empty()))
+    return conflict("the job was ended meanwhile");
   if (existing) record.created_ms = existing->created_ms;
   const std::string key = job_key(project_, name_, next.wave);
   while (true) {
     QANAT_RETURN_IF_ERROR(writer->flush());
     meta::Transaction transaction;
     writer->add_to(&transaction);
-    transaction.when(meta::mod_revision_is(key, revision)).when(meta::key_present(pipeline_key(project_, name_))).put(key, encode(record));
-    QANAT_ASSIGN_OR_RETURN(const meta::TransactionResult result, services_.meta->commit(std::move(transaction)));
+    transaction.when(meta::mod_revision_is(key, revision))
+        .when(meta::key_present(pipeline_key(project_, name_)))
+        .put(key, encode(record));
+    QANAT_ASSIGN_OR_RETURN(const meta::TransactionResult result,
+                           services_.meta->commit(std::move(transaction)));
     if (result.succeeded) {
       writer->committed(result.revision);
       return start_run(std::move(spec), std::move(record), result.revision, false);
     }
     int64_t now = 0;
     QANAT_RETURN_IF_ERROR(job_at(next.wave, &now).status());
-    if (now != revision) return conflict(str_cat("the record of job ", name_, "@", next.id, " has changed"));
+    if (now != revision)
+      return conflict(str_cat("the record of job ", name_, "@", next.id, " has changed"));
     QANAT_ASSIGN_OR_RETURN(const auto pipeline, services_.meta->get(pipeline_key(project_, name_)));
     if (!pipeline) return conflict(str_cat("pipeline ", name_, " was deleted"));
     QANAT_RETURN_IF_ERROR(writer->recheck());
   }
 }
 
-Status Controller::start_run(std::shared_ptr<const CompiledSpec> spec, JobRecord record, int64_t revision, bool resumed) {
+Status Controller::start_run(std::shared_ptr<const CompiledSpec> spec, JobRecord record,
+                             int64_t revision, bool resumed) {
   content::MapRoot base_table;
   if (record.base_wave != 0) {
     QANAT_ASSIGN_OR_RETURN(const auto base, job_at(record.base_wave));
-    if (!base) return data_loss(str_cat("the record of job ", record.base_wave, " of pipeline ", name_, " is missing"));
+    if (!base)
+      return data_loss(
+          str_cat("the record of job ", record.base_wave, " of pipeline ", name_, " is missing"));
     QANAT_ASSIGN_OR_RETURN(base_table, content::MapRoot::from_text(base->table));
   }
-  QANAT_ASSIGN_OR_RETURN(auto run, JobRun::open(services_, project_, name_, spec->spec, std::move(record), revision, std::move(base_table), resumed,
-                                                [weak = weak_from_this()] {
-                                                  if (auto self = weak.lock()) self->wake();
-                                                }));
+  QANAT_ASSIGN_OR_RETURN(
+      auto run, JobRun::open(services_, project_, name_, spec->spec, std::move(record), revision,
+                             std::move(base_table), resumed, [weak = weak_from_this()] {
+                               if (auto self = weak.lock()) self->wake();
+                             }));
   bool superseded = false;
   std::string stopped;
   {
@@ -534,24 +579,27 @@ Status Controller::start_run(std::shared_ptr<const CompiledSpec> spec, JobRecord
 
 // ---- Ending ----
 
-Result<std::vector<content::SegmentRegistration>> Controller::write_results(content::ContentStore& content, const Hash& journal, const CompiledSpec& spec) {
+Result<std::vector<content::SegmentRegistration>> Controller::write_results(
+    content::ContentStore& content, const Hash& journal, const CompiledSpec& spec) {
   std::vector<content::SegmentRegistration> segments;
   content::SegmentIndex::Entries entries;
   auto flush = [&]() -> Status {
     if (entries.empty()) return ok_status();
-    QANAT_ASSIGN_OR_RETURN(auto segment, content.results().write_segment(std::exchange(entries, {})));
+    QANAT_ASSIGN_OR_RETURN(auto segment,
+                           content.results().write_segment(std::exchange(entries, {})));
     segments.push_back(std::move(segment));
     return ok_status();
   };
   if (spec.spec.reprocess_every_job) return segments;  // never looked up
-  QANAT_RETURN_IF_ERROR(read_journal(content.blobs(), journal, [&](const JournalEntry& entry) -> Status {
-    QANAT_ASSIGN_OR_RETURN(const DatumRow row, decode_row(entry.row));
-    if (auto result = result_entry(row, name_)) {
-      entries.emplace_back(std::move(result->first), std::move(result->second));
-      if (entries.size() >= kResultsInSegment) QANAT_RETURN_IF_ERROR(flush());
-    }
-    return ok_status();
-  }));
+  QANAT_RETURN_IF_ERROR(
+      read_journal(content.blobs(), journal, [&](const JournalEntry& entry) -> Status {
+        QANAT_ASSIGN_OR_RETURN(const DatumRow row, decode_row(entry.row));
+        if (auto result = result_entry(row, name_)) {
+          entries.emplace_back(std::move(result->first), std::move(result->second));
+          if (entries.size() >= kResultsInSegment) QANAT_RETURN_IF_ERROR(flush());
+        }
+        return ok_status();
+      }));
   QANAT_RETURN_IF_ERROR(flush());
   return segments;
 }
@@ -572,12 +620,16 @@ Status Controller::finish(JobRun& run) {
   request.merge = spec->spec.output_merge;
   if (record.base_wave != 0) {
     QANAT_ASSIGN_OR_RETURN(const auto base, job_at(record.base_wave));
-    if (!base) return data_loss(str_cat("the record of job ", record.base_wave, " of pipeline ", name_, " is missing"));
+    if (!base)
+      return data_loss(
+          str_cat("the record of job ", record.base_wave, " of pipeline ", name_, " is missing"));
     QANAT_ASSIGN_OR_RETURN(request.base.table, content::MapRoot::from_text(base->table));
     QANAT_ASSIGN_OR_RETURN(request.base.owners, content::MapRoot::from_text(base->owners));
     QANAT_ASSIGN_OR_RETURN(request.base.content, content::TreeRoot::from_text(base->content));
     if (base->spec_version != record.spec_version) {
-      QANAT_ASSIGN_OR_RETURN(const auto base_spec, load_spec(*services_.meta, project_, name_, base->spec_version, services_.runner_kind));
+      QANAT_ASSIGN_OR_RETURN(
+          const auto base_spec,
+          load_spec(*services_.meta, project_, name_, base->spec_version, services_.runner_kind));
       request.base_merge = base_spec->spec.output_merge;
     }
   }
@@ -588,10 +640,11 @@ Status Controller::finish(JobRun& run) {
   if (!record.journal.empty()) {
     QANAT_ASSIGN_OR_RETURN(journal, Hash::from_hex(record.journal));
   }
-  QANAT_RETURN_IF_ERROR(read_journal(content->blobs(), journal, [&folder](const JournalEntry& entry) -> Status {
-    QANAT_ASSIGN_OR_RETURN(const DatumRow row, decode_row(entry.row));
-    return folder.add_result(entry.sort_key, row);
-  }));
+  QANAT_RETURN_IF_ERROR(
+      read_journal(content->blobs(), journal, [&folder](const JournalEntry& entry) -> Status {
+        QANAT_ASSIGN_OR_RETURN(const DatumRow row, decode_row(entry.row));
+        return folder.add_result(entry.sort_key, row);
+      }));
   QANAT_ASSIGN_OR_RETURN(const FoldOutcome outcome, folder.finish());
 
   const auto cancelled = run.cancelled();
@@ -605,9 +658,11 @@ Status Controller::finish(JobRun& run) {
   } else if (outcome.first_failure) {
     record.state = JobState::kFailure;
     record.reason = describe_failure(*outcome.first_failure);
-    if (outcome.counts.failed > 1) str_append(record.reason, " (and ", outcome.counts.failed - 1, " more)");
+    if (outcome.counts.failed > 1)
+      str_append(record.reason, " (and ", outcome.counts.failed - 1, " more)");
   } else if (!outcome.succeeded()) {
-    return internal_error(str_cat("job ", name_, "@", record.id, " was thought done with ", outcome.counts.pending, " datums pending"));
+    return internal_error(str_cat("job ", name_, "@", record.id, " was thought done with ",
+                                  outcome.counts.pending, " datums pending"));
   }
   record.counts.total = static_cast<int64_t>(outcome.counts.total);
   record.counts.processed = static_cast<int64_t>(outcome.counts.processed);
@@ -624,11 +679,13 @@ Status Controller::finish(JobRun& run) {
   record.stopping.clear();
   auto results = write_results(*content, journal, *spec);
   if (results.code() == Code::kResourceExhausted) {
-    log_warning("results of a job are not kept for reuse", {{"pipeline", name_}, {"job", record.id}, {"error", results.status()}});
+    log_warning("results of a job are not kept for reuse",
+                {{"pipeline", name_}, {"job", record.id}, {"error", results.status()}});
     results = std::vector<content::SegmentRegistration>();
   }
   QANAT_RETURN_IF_ERROR(results.status());
-  return commit_end({std::move(record), outcome.trees.content, revision}, *spec, writer.get(), *std::move(results));
+  return commit_end({std::move(record), outcome.trees.content, revision}, *spec, writer.get(),
+                    *std::move(results));
 }
 
 Status Controller::keep_results(const JobRecord& record, const CompiledSpec& spec) {
@@ -640,7 +697,8 @@ Status Controller::keep_results(const JobRecord& record, const CompiledSpec& spe
   return results.register_all_but(*services_.meta, 0);
 }
 
-Status Controller::end_unrun(const Waiting& next, const CompiledSpec& spec, JobState state, const std::string& reason, std::vector<JobInput> inputs) {
+Status Controller::end_unrun(const Waiting& next, const CompiledSpec& spec, JobState state,
+                             const std::string& reason, std::vector<JobInput> inputs) {
   JobRecord record;
   int64_t revision = 0;
   QANAT_ASSIGN_OR_RETURN(const auto existing, job_at(next.wave, &revision));
@@ -670,7 +728,8 @@ Status Controller::end_unrun(const Waiting& next, const CompiledSpec& spec, JobS
   return commit_end({std::move(record), std::move(root), revision}, spec, nullptr, {});
 }
 
-Status Controller::commit_end(Ending ending, const CompiledSpec& spec, content::ContentWriter* writer,
+Status Controller::commit_end(Ending ending, const CompiledSpec& spec,
+                              content::ContentWriter* writer,
                               std::vector<content::SegmentRegistration> segments) {
   JobRecord& job = ending.record;
   job.finished_ms = services_.clock->wall_ms();
@@ -684,11 +743,13 @@ Status Controller::commit_end(Ending ending, const CompiledSpec& spec, content::
   output.wave = job.wave;
   output.started_ms = job.started_ms == 0 ? job.created_ms : job.started_ms;
   output.root = ending.root;
-  if (job.state != JobState::kSuccess) output.error = job.reason.empty() ? std::string(api::enum_name(job.state)) : job.reason;
+  if (job.state != JobState::kSuccess)
+    output.error = job.reason.empty() ? std::string(api::enum_name(job.state)) : job.reason;
   output.pipeline = name_;
   output.spec_version = spec.record.version;
   output.image = spec.record.image_digest;
-  for (const JobInput& input : job.inputs) output.inputs.push_back({input.name, input.repo, input.branch, input.commit, input.wave});
+  for (const JobInput& input : job.inputs)
+    output.inputs.push_back({input.name, input.repo, input.branch, input.commit, input.wave});
 
   const std::string key = job_key(project_, name_, job.wave);
   const std::string pipeline = pipeline_key(project_, name_);
@@ -702,10 +763,12 @@ Status Controller::commit_end(Ending ending, const CompiledSpec& spec, content::
       removed_ = true;
       return ok_status();
     }
-    QANAT_ASSIGN_OR_RETURN(PipelineRecord record, decode<PipelineRecord>(pipeline, pipeline_value->value));
+    QANAT_ASSIGN_OR_RETURN(PipelineRecord record,
+                           decode<PipelineRecord>(pipeline, pipeline_value->value));
     record.last_wave = std::max(record.last_wave, job.wave);
     if (job.state == JobState::kSuccess) record.base_wave = job.wave;
-    QANAT_ASSIGN_OR_RETURN(meta::Transaction transaction, services_.versions->output_transaction(project_, output));
+    QANAT_ASSIGN_OR_RETURN(meta::Transaction transaction,
+                           services_.versions->output_transaction(project_, output));
     if (writer != nullptr) writer->add_to(&transaction);
     results.add_to(transaction, results.left());
     transaction.when(meta::mod_revision_is(key, ending.job_revision.value_or(0)))
@@ -713,11 +776,13 @@ Status Controller::commit_end(Ending ending, const CompiledSpec& spec, content::
         .put(key, encode(job))
         .put(pipeline, encode(record));
     transaction.may_use_reserve = true;
-    QANAT_ASSIGN_OR_RETURN(const meta::TransactionResult result, services_.meta->commit(std::move(transaction)));
+    QANAT_ASSIGN_OR_RETURN(const meta::TransactionResult result,
+                           services_.meta->commit(std::move(transaction)));
     if (!result.succeeded) {
       int64_t revision = 0;
       QANAT_ASSIGN_OR_RETURN(const auto now, job_at(job.wave, &revision));
-      if (revision != ending.job_revision.value_or(0)) return conflict(str_cat("the record of job ", name_, "@", job.id, " has changed"));
+      if (revision != ending.job_revision.value_or(0))
+        return conflict(str_cat("the record of job ", name_, "@", job.id, " has changed"));
       if (writer != nullptr) QANAT_RETURN_IF_ERROR(writer->recheck());
       continue;
     }
@@ -730,7 +795,9 @@ Status Controller::commit_end(Ending ending, const CompiledSpec& spec, content::
       if (!waves_.empty() && waves_.front().wave == job.wave) waves_.pop_front();
       trouble_.clear();
     }
-    log_info("job ended", {{"pipeline", project_ + "/" + name_}, {"job", job.id}, {"state", std::string(api::enum_name(job.state))}});
+    log_info("job ended", {{"pipeline", project_ + "/" + name_},
+                           {"job", job.id},
+                           {"state", std::string(api::enum_name(job.state))}});
     peers_.job_ended(project_);
     return ok_status();
   }

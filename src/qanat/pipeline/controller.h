@@ -1,12 +1,15 @@
 // Controller: takes one pipeline through its waves, one job after another.
 //
-// A row of steps, each of which may find that it has to wait; whatever could change that wakes the controller, and a step starts from what it
-// finds (level triggered), so that no event can be lost. Steps of one controller never overlap; they run on a pool shared by all.
+// A row of steps, each of which may find that it has to wait; whatever could change that wakes the
+// controller, and a step starts from what it finds (level triggered), so that no event can be lost.
+// Steps of one controller never overlap; they run on a pool shared by all.
 //
-//   next wave -> inputs ended? -> plan -> run (see JobRun) -> fold -> one transaction ends the job -> next wave
+//   next wave -> inputs ended? -> plan -> run (see JobRun) -> fold -> one transaction ends the job
+//   -> next wave
 //
-// The transaction that ends a job writes the output commit, moves the head, and moves the PipelineRecord's last wave: a controller that starts
-// after a crash goes on at the first wave after that one, from the JobRecord if there is one already.
+// The transaction that ends a job writes the output commit, moves the head, and moves the
+// PipelineRecord's last wave: a controller that starts after a crash goes on at the first wave
+// after that one, from the JobRecord if there is one already.
 //
 // Thread safe.
 #pragma once
@@ -31,8 +34,10 @@ namespace qanat::pipeline {
 class ControllerPeers {
  public:
   virtual ~ControllerPeers() = default;
-  // Whether `pipeline` has still to end a job of a wave up to `wave`. False for a pipeline that is not there.
-  virtual bool has_unfinished(const std::string& project, const std::string& pipeline, int64_t wave) = 0;
+  // Whether `pipeline` has still to end a job of a wave up to `wave`. False for a pipeline that is
+  // not there.
+  virtual bool has_unfinished(const std::string& project, const std::string& pipeline,
+                              int64_t wave) = 0;
   // A job ended, or a pipeline's work changed: whoever waits may look again.
   virtual void job_ended(const std::string& project) = 0;
   // Datums are to be had.
@@ -41,7 +46,8 @@ class ControllerPeers {
 
 class Controller : public std::enable_shared_from_this<Controller> {
  public:
-  Controller(const Services& services, ControllerPeers& peers, ThreadPool& pool, std::string project, std::string name, PipelineRecord record);
+  Controller(const Services& services, ControllerPeers& peers, ThreadPool& pool,
+             std::string project, std::string name, PipelineRecord record);
 
   const std::string& project() const { return project_; }
   const std::string& name() const { return name_; }
@@ -50,8 +56,9 @@ class Controller : public std::enable_shared_from_this<Controller> {
   void add_wave(int64_t number, const std::string& id);
   // All waves that were started before now have been added: work may begin.
   void set_loaded();
-  // The pipeline's record changed: another spec version, stopped, started, or deleted. A running job is given up: killed when the pipeline
-  // stopped or is deleted, else begun again with the new spec.
+  // The pipeline's record changed: another spec version, stopped, started, or deleted. A running
+  // job is given up: killed when the pipeline stopped or is deleted, else begun again with the new
+  // spec.
   void changed(const PipelineRecord& record);
   void remove();
   void wake();
@@ -60,7 +67,8 @@ class Controller : public std::enable_shared_from_this<Controller> {
 
   PipelineRecord record() const;
   WorkerGroupId group() const;
-  std::shared_ptr<const CompiledSpec> spec() const;  // of the version in force; null until it is loaded
+  std::shared_ptr<const CompiledSpec> spec()
+      const;  // of the version in force; null until it is loaded
   std::shared_ptr<JobRun> running() const;
   bool has_unfinished(int64_t wave) const;
   struct Waiting {
@@ -72,7 +80,8 @@ class Controller : public std::enable_shared_from_this<Controller> {
   std::string trouble() const;
   void set_trouble(std::string text);
 
-  // Kills the job with this id, whether it runs or waits; durable when it returns. kFailedPrecondition if the job has ended.
+  // Kills the job with this id, whether it runs or waits; durable when it returns.
+  // kFailedPrecondition if the job has ended.
   Status stop_job(const std::string& id);
   void tick();
 
@@ -91,21 +100,27 @@ class Controller : public std::enable_shared_from_this<Controller> {
   };
   Result<Inputs> resolve_inputs(const CompiledSpec& spec, int64_t wave) const;
   Status resolve_input(const InputShape::Arm& arm, int64_t wave, Inputs& inputs) const;
-  Status plan_and_start(std::shared_ptr<const CompiledSpec> spec, const Waiting& next, Inputs inputs);
-  Status start_run(std::shared_ptr<const CompiledSpec> spec, JobRecord record, int64_t revision, bool resumed);
+  Status plan_and_start(std::shared_ptr<const CompiledSpec> spec, const Waiting& next,
+                        Inputs inputs);
+  Status start_run(std::shared_ptr<const CompiledSpec> spec, JobRecord record, int64_t revision,
+                   bool resumed);
   Status finish(JobRun& run);
   // Makes the results of a job that was begun with another spec reusable.
   Status keep_results(const JobRecord& record, const CompiledSpec& spec);
   // Ends a job without running it.
-  Status end_unrun(const Waiting& next, const CompiledSpec& spec, JobState state, const std::string& reason, std::vector<JobInput> inputs);
+  Status end_unrun(const Waiting& next, const CompiledSpec& spec, JobState state,
+                   const std::string& reason, std::vector<JobInput> inputs);
   Status stop_waiting_job(const Waiting& job);
   struct Ending {
     JobRecord record;
-    content::TreeRoot root;  // of the output commit
+    content::TreeRoot root;               // of the output commit
     std::optional<int64_t> job_revision;  // nothing: the record is new
   };
-  Status commit_end(Ending ending, const CompiledSpec& spec, content::ContentWriter* writer, std::vector<content::SegmentRegistration> segments);
-  Result<std::vector<content::SegmentRegistration>> write_results(content::ContentStore& content, const Hash& journal, const CompiledSpec& spec);
+  Status commit_end(Ending ending, const CompiledSpec& spec, content::ContentWriter* writer,
+                    std::vector<content::SegmentRegistration> segments);
+  Result<std::vector<content::SegmentRegistration>> write_results(content::ContentStore& content,
+                                                                  const Hash& journal,
+                                                                  const CompiledSpec& spec);
   Result<std::optional<JobRecord>> job_at(int64_t wave, int64_t* revision = nullptr) const;
 
   const Services services_;

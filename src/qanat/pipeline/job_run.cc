@@ -70,8 +70,7 @@ Result<const Ticket*> JobRun::find_in_hand(const std::string& datum) {
   if (cancelled_) return nullptr;
   const Ticket* ticket = leases_.find(datum);
   if (ticket == nullptr && resumed_) {
-    while (!exhausted_ && ticket == nullptr &&
-           leases_.waiting() + leases_.leased() < kMaxInHand) {
+    while (!exhausted_ && ticket == nullptr && leases_.waiting() + leases_.leased() < kMaxInHand) {
       QANAT_RETURN_IF_ERROR(fill_window());
       ticket = leases_.find(datum);
     }
@@ -246,7 +245,9 @@ Result<std::vector<std::string>> JobRun::report(std::vector<Reported> reports,
     if (!now || now->mod_revision != revision) {
       journal_lock.unlock();
       cancel(JobState::kKilled, "");
-      return unavailable(str_cat("the record of job ", pipeline_, "@", id_, " has changed: it is read again"), "try again");
+      return unavailable(
+          str_cat("the record of job ", pipeline_, "@", id_, " has changed: it is read again"),
+          "try again");
     }
     QANAT_RETURN_IF_ERROR(writer.recheck());
   }
@@ -261,7 +262,8 @@ Result<std::vector<std::string>> JobRun::report(std::vector<Reported> reports,
     for (const std::string& datum : accepted) leases_.complete(datum);
     // The reports are durable whatever becomes of this: the next lease will tell.
     const Status refilled = refill();
-    if (!refilled.ok()) log_warning("datums of a job cannot be read", {{"job", id_}, {"error", refilled}});
+    if (!refilled.ok())
+      log_warning("datums of a job cannot be read", {{"job", id_}, {"error", refilled}});
     idle = idle_locked();
   }
   journal_lock.unlock();

@@ -1,10 +1,13 @@
-// JobRun: a job between its plan and its end. It hands out pending datums and makes their reports durable.
+// JobRun: a job between its plan and its end. It hands out pending datums and makes their reports
+// durable.
 //
-// Leases live in memory only. A report is acknowledged when the transaction that moves the job's journal head is durable; so after a crash a
-// new JobRun of the same JobRecord goes on where the journal ends, and live workers keep the datums they hold (renew).
+// Leases live in memory only. A report is acknowledged when the transaction that moves the job's
+// journal head is durable; so after a crash a new JobRun of the same JobRecord goes on where the
+// journal ends, and live workers keep the datums they hold (renew).
 //
-// Locks: `mutex_` guards leases and counts and is never held during I/O that writes; `journal_mutex_` orders reports and is held while one is
-// made durable. Memory: a window of pending datums, whatever the job's size.
+// Locks: `mutex_` guards leases and counts and is never held during I/O that writes;
+// `journal_mutex_` orders reports and is held while one is made durable. Memory: a window of
+// pending datums, whatever the job's size.
 //
 // Thread safe.
 #pragma once
@@ -28,17 +31,22 @@ namespace qanat::pipeline {
 class JobRun {
  public:
   static constexpr int64_t kLeaseTtlMs = 30'000;
-  // After a restart of the server: how long workers have to say what they hold. They do so every few seconds.
+  // After a restart of the server: how long workers have to say what they hold. They do so every
+  // few seconds.
   static constexpr int64_t kAdoptMs = 15'000;
-  static constexpr size_t kWindow = 2000;   // pending datums kept in memory
-  static constexpr size_t kMaxInHand = 20'000;  // the same while workers report what a server before this one handed out
+  static constexpr size_t kWindow = 2000;  // pending datums kept in memory
+  static constexpr size_t kMaxInHand =
+      20'000;  // the same while workers report what a server before this one handed out
   static constexpr size_t kMaxBatch = 128;  // datums leased at once
 
-  // `record` is in state RUNNING and is in meta with `mod_revision`. `base_table` is what its plan was made from. `resumed`: the job was begun
-  // before (by a server that was restarted, say); its journal is read, and workers may hold its datums. `on_idle` is called, with no lock
-  // held, when the last datum is done.
-  static Result<std::shared_ptr<JobRun>> open(const Services& services, std::string project, std::string pipeline, const api::PipelineSpec& spec,
-                                              JobRecord record, int64_t mod_revision, content::MapRoot base_table, bool resumed,
+  // `record` is in state RUNNING and is in meta with `mod_revision`. `base_table` is what its plan
+  // was made from. `resumed`: the job was begun before (by a server that was restarted, say); its
+  // journal is read, and workers may hold its datums. `on_idle` is called, with no lock held, when
+  // the last datum is done.
+  static Result<std::shared_ptr<JobRun>> open(const Services& services, std::string project,
+                                              std::string pipeline, const api::PipelineSpec& spec,
+                                              JobRecord record, int64_t mod_revision,
+                                              content::MapRoot base_table, bool resumed,
                                               std::function<void()> on_idle);
 
   const std::string& project() const { return project_; }
@@ -50,29 +58,35 @@ class JobRun {
   // The inputs of a datum in hand. kNotFound: nobody waits for it.
   Result<std::vector<DatumInput>> inputs_of(const std::string& datum);
 
-  // A datum's report as the hub read it: its row's result part, and its output already stored through the writer given to report().
+  // A datum's report as the hub read it: its row's result part, and its output already stored
+  // through the writer given to report().
   struct Reported {
     std::string datum;
     DatumRow row;
     uint64_t input_bytes = 0;
     uint64_t output_bytes = 0;
   };
-  // Makes reports durable, with everything that was added to `writer`. Gives the datums that nobody waits for. kUnavailable: what meta holds
-  // is not what this expected (a transaction whose answer was lost, say); the run is given up, to be opened again from the record.
-  Result<std::vector<std::string>> report(std::vector<Reported> reports, content::ContentWriter& writer);
+  // Makes reports durable, with everything that was added to `writer`. Gives the datums that nobody
+  // waits for. kUnavailable: what meta holds is not what this expected (a transaction whose answer
+  // was lost, say); the run is given up, to be opened again from the record.
+  Result<std::vector<std::string>> report(std::vector<Reported> reports,
+                                          content::ContentWriter& writer);
 
   // What a worker holds; gives what it should give up.
   std::vector<std::string> renew(const std::string& worker, const std::vector<std::string>& datums);
-  // The worker ended; its datums wait again. If it was killed for its memory (`oom`), that counts as an attempt of a datum that was alone with it,
-  // and after datum_tries of them the datum has failed with `reason`.
+  // The worker ended; its datums wait again. If it was killed for its memory (`oom`), that counts
+  // as an attempt of a datum that was alone with it, and after datum_tries of them the datum has
+  // failed with `reason`.
   Status worker_lost(const std::string& worker, bool oom, const std::string& reason);
   // Takes back what was leased to a worker that could not be told of it.
   void take_back(const std::string& worker, const api::LeaseAnswer& leased);
-  // Takes back leases that ran out, and notices the job's time-out. True if datums became available.
+  // Takes back leases that ran out, and notices the job's time-out. True if datums became
+  // available.
   bool tick();
 
-  // No more datums are handed out, and workers are told to give up theirs; then on_idle is called. The first reason stays. Without a reason
-  // the run is over but the job is not: it will be opened or planned again.
+  // No more datums are handed out, and workers are told to give up theirs; then on_idle is called.
+  // The first reason stays. Without a reason the run is over but the job is not: it will be opened
+  // or planned again.
   void cancel(JobState state, std::string reason);
   // Cancels as KILLED, durably. kFailedPrecondition if the job has ended.
   Status stop(const std::string& reason);
@@ -92,13 +106,15 @@ class JobRun {
   std::map<std::string, std::string> running() const;
 
  private:
-  JobRun(const Services& services, std::string project, std::string pipeline, const api::PipelineSpec& spec, JobRecord record, int64_t mod_revision,
+  JobRun(const Services& services, std::string project, std::string pipeline,
+         const api::PipelineSpec& spec, JobRecord record, int64_t mod_revision,
          content::MapRoot base_table, bool resumed, std::function<void()> on_idle);
   Status read_journal_keys();
   // Fills the window if no datum waits.
   Status refill() REQUIRES(mutex_);
   Status fill_window() REQUIRES(mutex_);
-  // Null: nobody waits for it. Looks beyond the window for what workers hold since before a restart.
+  // Null: nobody waits for it. Looks beyond the window for what workers hold since before a
+  // restart.
   Result<const Ticket*> find_in_hand(const std::string& datum) REQUIRES(mutex_);
   api::LeasedDatum leased_datum(const Ticket& ticket) const;
   bool idle_locked() const REQUIRES(mutex_);
@@ -120,10 +136,11 @@ class JobRun {
   JobRecord record_ GUARDED_BY(mutex_);
   int64_t mod_revision_ GUARDED_BY(mutex_);
   LeaseTable leases_ GUARDED_BY(mutex_);
-  std::string cursor_ GUARDED_BY(mutex_);     // the last sort key put into leases_
+  std::string cursor_ GUARDED_BY(mutex_);      // the last sort key put into leases_
   bool exhausted_ GUARDED_BY(mutex_) = false;  // everything pending has been
   int64_t handed_out_ GUARDED_BY(mutex_) = 0;
-  std::unique_ptr<content::ExternalSorter> journalled_ GUARDED_BY(mutex_);  // keys reported before a restart, ascending
+  std::unique_ptr<content::ExternalSorter> journalled_
+      GUARDED_BY(mutex_);  // keys reported before a restart, ascending
   std::optional<Cancelled> cancelled_ GUARDED_BY(mutex_);
 };
 

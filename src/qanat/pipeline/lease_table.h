@@ -1,11 +1,12 @@
 // LeaseTable: which datums of one running job wait, and which are with which worker.
 //
-// A pure state machine: it is told what happened and the time, and says what follows; it does no I/O and takes no locks. The
-// controller owns one per running job and guards it. Memory is proportional to the datums in hand (waiting here plus leased), which
-// the controller bounds by refilling it in portions.
+// A pure state machine: it is told what happened and the time, and says what follows; it does no
+// I/O and takes no locks. The controller owns one per running job and guards it. Memory is
+// proportional to the datums in hand (waiting here plus leased), which the controller bounds by
+// refilling it in portions.
 //
-// A datum may be run twice (a worker was thought lost and was not); the first result wins, the second is ignored: `complete` gives a
-// datum out once.
+// A datum may be run twice (a worker was thought lost and was not); the first result wins, the
+// second is ignored: `complete` gives a datum out once.
 #pragma once
 
 #include <cstdint>
@@ -27,34 +28,41 @@ struct Ticket {
   DatumRow row;
   std::string datum_id;  // 64 hex digits
   int32_t restarts = 0;  // leases that ended without a result
-  int32_t ooms = 0;      // of them, those in which it alone had a worker that was killed for its memory
+  int32_t ooms = 0;  // of them, those in which it alone had a worker that was killed for its memory
 };
 
 class LeaseTable {
  public:
-  // Before `adopt_until_ms`, a worker that renews a datum which has meanwhile been handed to another is believed and keeps it: it had it
-  // from a server that was restarted, and may be far on. 0: there was no such server.
-  explicit LeaseTable(int64_t ttl_ms, int64_t adopt_until_ms = 0) : ttl_ms_(ttl_ms), adopt_until_ms_(adopt_until_ms) {}
+  // Before `adopt_until_ms`, a worker that renews a datum which has meanwhile been handed to
+  // another is believed and keeps it: it had it from a server that was restarted, and may be far
+  // on. 0: there was no such server.
+  explicit LeaseTable(int64_t ttl_ms, int64_t adopt_until_ms = 0)
+      : ttl_ms_(ttl_ms), adopt_until_ms_(adopt_until_ms) {}
 
-  // Adds a datum at the end of the queue. One that a worker already claims (see `adopt`) is put with that worker at once.
+  // Adds a datum at the end of the queue. One that a worker already claims (see `adopt`) is put
+  // with that worker at once.
   void add(Ticket ticket, int64_t now_ms);
 
-  // Hands the first `max` waiting datums to `worker`. A datum whose worker was lost before is handed out alone: if it takes the next worker down
-  // too, it is known which datum did it.
+  // Hands the first `max` waiting datums to `worker`. A datum whose worker was lost before is
+  // handed out alone: if it takes the next worker down too, it is known which datum did it.
   std::vector<const Ticket*> lease(const std::string& worker, size_t max, int64_t now_ms);
 
-  // Keeps what `worker` holds. A datum that is still waiting here, or not yet known (a restarted server is still planning), is
-  // adopted: it becomes the worker's. Returns the ids among `datums` that the worker should give up: with another worker by now.
-  std::vector<std::string> renew(const std::string& worker, const std::vector<std::string>& datums, int64_t now_ms);
+  // Keeps what `worker` holds. A datum that is still waiting here, or not yet known (a restarted
+  // server is still planning), is adopted: it becomes the worker's. Returns the ids among `datums`
+  // that the worker should give up: with another worker by now.
+  std::vector<std::string> renew(const std::string& worker, const std::vector<std::string>& datums,
+                                 int64_t now_ms);
 
-  // The datum's result is in. Nothing if it is not in hand (already completed, or never here). Takes it from whoever has it.
+  // The datum's result is in. Nothing if it is not in hand (already completed, or never here).
+  // Takes it from whoever has it.
   std::optional<Ticket> complete(const std::string& datum_id);
   const Ticket* find(const std::string& datum_id) const;
 
-  // The worker is gone: what it held waits again, first in the queue. Returns their ids. `oom`: it was killed for its memory, which counts
-  // for a datum that was alone with it.
+  // The worker is gone: what it held waits again, first in the queue. Returns their ids. `oom`: it
+  // was killed for its memory, which counts for a datum that was alone with it.
   std::vector<std::string> release(const std::string& worker, bool oom = false);
-  // Leases that the worker never heard of: these datums wait again as if they had not been handed out.
+  // Leases that the worker never heard of: these datums wait again as if they had not been handed
+  // out.
   void give_back(const std::string& worker, const std::vector<std::string>& datums);
   // Leases that ran out: their datums wait again, first in the queue. Returns how many.
   size_t expire(int64_t now_ms);
@@ -83,7 +91,8 @@ class LeaseTable {
   std::deque<std::string> waiting_;                 // ids in order
   std::set<std::pair<int64_t, std::string>> expiries_;
   std::unordered_map<std::string, std::set<std::string>> held_;  // worker -> ids
-  // Claims of live workers on datums that were not planned yet: id -> worker, until the claim runs out.
+  // Claims of live workers on datums that were not planned yet: id -> worker, until the claim runs
+  // out.
   std::unordered_map<std::string, std::pair<std::string, int64_t>> claims_;
 };
 

@@ -1,8 +1,9 @@
 // LiveLogs: what running datums print, for those who follow while it happens.
 //
-// Lives in memory only and is bounded: the last 256 KiB of each running job, and for each follower what its consumer queues. The durable log
-// of a datum comes with its result, whether anybody followed or not. Thread safe; callbacks run on the thread that brought the lines and
-// must not block.
+// Lives in memory only and is bounded: the last 256 KiB of each running job, and for each follower
+// what its consumer queues. The durable log of a datum comes with its result, whether anybody
+// followed or not. Thread safe; callbacks run on the thread that brought the lines and must not
+// block.
 #pragma once
 
 #include <cstdint>
@@ -39,7 +40,8 @@ class LiveLogs {
   };
   using Callback = std::function<void(const LiveLine&)>;
 
-  // First gives what is kept and matches, then what comes. Ends when the handle is dropped; no callback runs after that.
+  // First gives what is kept and matches, then what comes. Ends when the handle is dropped; no
+  // callback runs after that.
   class Follower;
   std::shared_ptr<Follower> follow(Filter filter, Callback callback);
 

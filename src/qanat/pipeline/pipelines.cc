@@ -13,13 +13,14 @@ constexpr size_t kControllerThreads = 8;
 constexpr int64_t kTickMs = 250;
 constexpr int kTicksToTryAgain = 20;
 constexpr int64_t kWavesRead = 1000;  // at a time
-constexpr int kCrashingAfter = 3;  // failures of workers in a row
+constexpr int kCrashingAfter = 3;     // failures of workers in a row
 
 std::vector<InputBranch> input_branches(const api::PipelineSpec& spec) {
   std::set<std::pair<std::string, std::string>> seen;
   std::vector<InputBranch> branches;
   for (const api::PfsInput* input : api::pfs_inputs(spec.input)) {
-    if (seen.insert({input->repo, input->branch}).second) branches.push_back({input->repo, input->branch});
+    if (seen.insert({input->repo, input->branch}).second)
+      branches.push_back({input->repo, input->branch});
   }
   return branches;
 }
@@ -32,7 +33,8 @@ std::vector<version::BranchName> provenance_of(const PipelineRecord& record) {
 
 DagPipeline dag_pipeline(const std::string& name, const PipelineRecord& record) {
   DagPipeline pipeline{name, record.output_branch, {}};
-  for (const InputBranch& input : record.inputs) pipeline.inputs.push_back({input.repo, input.branch});
+  for (const InputBranch& input : record.inputs)
+    pipeline.inputs.push_back({input.repo, input.branch});
   return pipeline;
 }
 
@@ -43,12 +45,14 @@ Pipelines::Pipelines(const Services& services)
 
 Result<std::unique_ptr<Pipelines>> Pipelines::start(const Services& services) {
   std::unique_ptr<Pipelines> pipelines(new Pipelines(services));
-  QANAT_ASSIGN_OR_RETURN(pipelines->hub_, WorkerHub::open(services, [p = pipelines.get()](const WorkerGroupId& group) {
-                           auto controller = p->find(group.project, group.pipeline);
-                           return controller && controller->group() == group ? controller : nullptr;
-                         }));
+  QANAT_ASSIGN_OR_RETURN(
+      pipelines->hub_, WorkerHub::open(services, [p = pipelines.get()](const WorkerGroupId& group) {
+        auto controller = p->find(group.project, group.pipeline);
+        return controller && controller->group() == group ? controller : nullptr;
+      }));
   services.versions->set_dag(pipelines.get());
-  services.runner->set_listener([p = pipelines.get()](const WorkerEvent& event) { p->on_worker_event(event); });
+  services.runner->set_listener(
+      [p = pipelines.get()](const WorkerEvent& event) { p->on_worker_event(event); });
   QANAT_RETURN_IF_ERROR(pipelines->load());
   pipelines->ticker_ = std::thread([p = pipelines.get()] { p->tick_until_stopped(); });
   return pipelines;
@@ -81,13 +85,16 @@ Pipelines::~Pipelines() {
 // ---- Loading ----
 
 Status Pipelines::load() {
-  QANAT_ASSIGN_OR_RETURN(const meta::RangeResult found, services_.meta->range(meta::KeyRange::prefix("/v1/project/"), {.keys_only = true}));
+  QANAT_ASSIGN_OR_RETURN(
+      const meta::RangeResult found,
+      services_.meta->range(meta::KeyRange::prefix("/v1/project/"), {.keys_only = true}));
   for (const meta::KeyValue& item : found.items) {
     const std::string project = item.key.substr(std::string_view("/v1/project/").size());
     QANAT_RETURN_IF_ERROR(load_project(project).with_context(str_cat("project ", project)));
   }
   const Status stopped = services_.runner->stop_unwanted();
-  if (!stopped.ok()) log_warning("workers that nobody wants may be left running", {{"error", stopped}});
+  if (!stopped.ok())
+    log_warning("workers that nobody wants may be left running", {{"error", stopped}});
   return ok_status();
 }
 
@@ -100,14 +107,16 @@ Status Pipelines::load_project(const std::string& project) {
   return adopt(project, pipelines);
 }
 
-Status Pipelines::release_orphans(const std::string& project, const std::map<std::string, Stored>& pipelines) {
+Status Pipelines::release_orphans(const std::string& project,
+                                  const std::map<std::string, Stored>& pipelines) {
   version::PageRequest page;
   while (true) {
     QANAT_ASSIGN_OR_RETURN(const auto repos, services_.versions->list_repos(project, page));
     for (const version::RepoInfo& repo : repos.items) {
       const std::string& owner = repo.record.pipeline;
       if (owner.empty() || pipelines.contains(owner)) continue;
-      log_warning("the pipeline of a repo was deleted; the repo is left to its readers", {{"repo", repo.repo}});
+      log_warning("the pipeline of a repo was deleted; the repo is left to its readers",
+                  {{"repo", repo.repo}});
       QANAT_RETURN_IF_ERROR(services_.versions->release_repo({repo.project, repo.repo}, owner));
     }
     if (repos.next.empty()) return ok_status();
@@ -121,30 +130,37 @@ Status Pipelines::watch_project(const std::string& project) {
     MutexLock lock(waves_mutex_);
     told_.try_emplace(project, last);
   }
-  QANAT_ASSIGN_OR_RETURN(auto watch, services_.versions->watch_waves(project, 0, [this, project](const Status& status, int64_t, const std::vector<version::WaveInfo>&) {
-    if (!status.ok()) {
-      if (status.code() == Code::kCancelled) return;
-      log_warning("waves are not seen any more; they will be looked for again", {{"project", project}, {"error", status}});
-      MutexLock lock(mutex_);
-      unwatched_.push_back(project);
-      return;
-    }
-    tell_waves_or_try_again(project);
-  }));
+  QANAT_ASSIGN_OR_RETURN(
+      auto watch,
+      services_.versions->watch_waves(
+          project, 0,
+          [this, project](const Status& status, int64_t, const std::vector<version::WaveInfo>&) {
+            if (!status.ok()) {
+              if (status.code() == Code::kCancelled) return;
+              log_warning("waves are not seen any more; they will be looked for again",
+                          {{"project", project}, {"error", status}});
+              MutexLock lock(mutex_);
+              unwatched_.push_back(project);
+              return;
+            }
+            tell_waves_or_try_again(project);
+          }));
   watches_.push_back(std::move(watch));
   return ok_status();
 }
 
-// Every controller is told of every wave that it is a member of, in ascending order and upstream first: then whoever reads another's
-// output sees that it is not done yet.
+// Every controller is told of every wave that it is a member of, in ascending order and upstream
+// first: then whoever reads another's output sees that it is not done yet.
 Status Pipelines::tell_waves(const std::string& project) {
   MutexLock lock(waves_mutex_);
   int64_t& told = told_[project];
   while (true) {
-    QANAT_ASSIGN_OR_RETURN(const auto waves, services_.versions->waves_after(project, told, kWavesRead));
+    QANAT_ASSIGN_OR_RETURN(const auto waves,
+                           services_.versions->waves_after(project, told, kWavesRead));
     for (const version::WaveInfo& wave : waves) {
       for (const std::string& member : wave.record.members) {
-        if (auto controller = find(project, member)) controller->add_wave(wave.number, wave.record.id);
+        if (auto controller = find(project, member))
+          controller->add_wave(wave.number, wave.record.id);
       }
       told = wave.number;
     }
@@ -155,7 +171,8 @@ Status Pipelines::tell_waves(const std::string& project) {
 void Pipelines::tell_waves_or_try_again(const std::string& project) {
   const Status status = tell_waves(project);
   if (status.ok()) return;
-  log_warning("waves cannot be read; this is tried again", {{"project", project}, {"error", status}});
+  log_warning("waves cannot be read; this is tried again",
+              {{"project", project}, {"error", status}});
   MutexLock lock(mutex_);
   untold_.push_back(project);
 }
@@ -165,11 +182,13 @@ Status Pipelines::add_project(const std::string& project) {
   return watch_project(project);
 }
 
-Status Pipelines::adopt(const std::string& project, const std::map<std::string, PipelineRecord>& pipelines) {
+Status Pipelines::adopt(const std::string& project,
+                        const std::map<std::string, PipelineRecord>& pipelines) {
   std::map<std::string, std::shared_ptr<Controller>> adopted;
   int64_t after = INT64_MAX;
   for (const auto& [name, record] : pipelines) {
-    adopted[name] = std::make_shared<Controller>(services_, static_cast<ControllerPeers&>(*this), pool_, project, name, record);
+    adopted[name] = std::make_shared<Controller>(services_, static_cast<ControllerPeers&>(*this),
+                                                 pool_, project, name, record);
     after = std::min(after, record.last_wave);
   }
   {
@@ -177,7 +196,8 @@ Status Pipelines::adopt(const std::string& project, const std::map<std::string, 
     MutexLock lock(waves_mutex_);
     const int64_t told = told_[project];
     while (after < told) {
-      QANAT_ASSIGN_OR_RETURN(const auto waves, services_.versions->waves_after(project, after, kWavesRead));
+      QANAT_ASSIGN_OR_RETURN(const auto waves,
+                             services_.versions->waves_after(project, after, kWavesRead));
       if (waves.empty()) break;
       for (const version::WaveInfo& wave : waves) {
         after = wave.number;
@@ -205,7 +225,8 @@ Status Pipelines::adopt(const std::string& project, const std::map<std::string, 
 void Pipelines::ensure_workers(const std::shared_ptr<Controller>& controller) {
   const Status status = try_ensure_workers(controller);
   if (status.ok()) return;
-  log_warning("no workers can be had; this is tried again", {{"pipeline", controller->name()}, {"error", status}});
+  log_warning("no workers can be had; this is tried again",
+              {{"pipeline", controller->name()}, {"error", status}});
   controller->set_trouble(status.message());
   MutexLock lock(mutex_);
   without_workers_.push_back(controller);
@@ -213,7 +234,9 @@ void Pipelines::ensure_workers(const std::shared_ptr<Controller>& controller) {
 
 Status Pipelines::try_ensure_workers(const std::shared_ptr<Controller>& controller) {
   const PipelineRecord record = controller->record();
-  QANAT_ASSIGN_OR_RETURN(const auto spec, load_spec(*services_.meta, controller->project(), controller->name(), record.version, services_.runner_kind));
+  QANAT_ASSIGN_OR_RETURN(const auto spec,
+                         load_spec(*services_.meta, controller->project(), controller->name(),
+                                   record.version, services_.runner_kind));
   const api::PipelineSpec& s = spec->spec;
   WorkerGroupSpec group;
   group.id = {controller->project(), controller->name(), static_cast<uint64_t>(record.version)};
@@ -224,7 +247,9 @@ Status Pipelines::try_ensure_workers(const std::shared_ptr<Controller>& controll
   group.network = s.transform.network == "host" ? Network::kHost : Network::kNone;
   group.count = static_cast<int>(api::worker_count(s, 1));
   QANAT_ASSIGN_OR_RETURN(group.run_folder, services_.gate->open(group.id));
-  group.new_credential = [this, id = group.id](const std::string& worker) -> Result<std::string> { return hub_->new_credential(id, worker); };
+  group.new_credential = [this, id = group.id](const std::string& worker) -> Result<std::string> {
+    return hub_->new_credential(id, worker);
+  };
   return services_.runner->ensure(group);
 }
 
@@ -243,7 +268,9 @@ void Pipelines::try_again() {
   for (const auto& weak : controllers) {
     const auto controller = weak.lock();
     // Only if it is still there and wants them.
-    if (!controller || find(controller->project(), controller->name()) != controller || controller->record().stopped) continue;
+    if (!controller || find(controller->project(), controller->name()) != controller ||
+        controller->record().stopped)
+      continue;
     ensure_workers(controller);
   }
   for (const std::string& project : projects) {
@@ -261,28 +288,38 @@ void Pipelines::try_again() {
 
 void Pipelines::remove_workers(const WorkerGroupId& group) {
   const Status status = services_.runner->stop(group);
-  if (!status.ok()) log_warning("workers cannot be stopped", {{"pipeline", group.pipeline}, {"error", status}});
+  if (!status.ok())
+    log_warning("workers cannot be stopped", {{"pipeline", group.pipeline}, {"error", status}});
   services_.gate->close(group);
 }
 
 void Pipelines::on_worker_event(const WorkerEvent& event) {
   if (event.kind == WorkerEvent::Kind::kStarted) return;
-  log_info("worker ended", {{"pipeline", event.group.pipeline}, {"worker", event.worker_id}, {"reason", event.reason}});
+  log_info(
+      "worker ended",
+      {{"pipeline", event.group.pipeline}, {"worker", event.worker_id}, {"reason", event.reason}});
   const auto controller = find(event.group.project, event.group.pipeline);
   if (controller && controller->group() == event.group) {
-    if (event.failures_in_a_row >= kCrashingAfter || event.kind == WorkerEvent::Kind::kFailed) controller->set_trouble(event.reason);
+    if (event.failures_in_a_row >= kCrashingAfter || event.kind == WorkerEvent::Kind::kFailed)
+      controller->set_trouble(event.reason);
   }
-  // On a thread of the pool: recording a failed datum writes, which the runner's thread should not wait for.
-  if (!pool_.try_submit([this, event] { hub_->worker_ended(event.group, event.worker_id, event.oom, event.reason); })) {
+  // On a thread of the pool: recording a failed datum writes, which the runner's thread should not
+  // wait for.
+  if (!pool_.try_submit([this, event] {
+        hub_->worker_ended(event.group, event.worker_id, event.oom, event.reason);
+      })) {
     hub_->worker_ended(event.group, event.worker_id, event.oom, event.reason);
   }
 }
 
 // ---- Records and the DAG ----
 
-Result<std::map<std::string, Pipelines::Stored>> Pipelines::records(std::string_view project, int64_t revision) const {
+Result<std::map<std::string, Pipelines::Stored>> Pipelines::records(std::string_view project,
+                                                                    int64_t revision) const {
   const std::string prefix = pipelines_prefix(project);
-  QANAT_ASSIGN_OR_RETURN(const meta::RangeResult found, services_.meta->range(meta::KeyRange::prefix(prefix), {.revision = revision}));
+  QANAT_ASSIGN_OR_RETURN(
+      const meta::RangeResult found,
+      services_.meta->range(meta::KeyRange::prefix(prefix), {.revision = revision}));
   std::map<std::string, Stored> records;
   for (const meta::KeyValue& item : found.items) {
     QANAT_ASSIGN_OR_RETURN(PipelineRecord record, decode<PipelineRecord>(item.key, item.value));
@@ -294,7 +331,9 @@ Result<std::map<std::string, Pipelines::Stored>> Pipelines::records(std::string_
 Result<Pipelines::Stored> Pipelines::stored(std::string_view project, std::string_view name) const {
   const std::string key = pipeline_key(project, name);
   QANAT_ASSIGN_OR_RETURN(const auto found, services_.meta->get(key));
-  if (!found) return not_found(str_cat("there is no pipeline ", name), "`qanat list pipeline` shows the pipelines there are");
+  if (!found)
+    return not_found(str_cat("there is no pipeline ", name),
+                     "`qanat list pipeline` shows the pipelines there are");
   QANAT_ASSIGN_OR_RETURN(PipelineRecord record, decode<PipelineRecord>(key, found->value));
   return Stored{std::move(record), found->mod_revision};
 }
@@ -302,12 +341,14 @@ Result<Pipelines::Stored> Pipelines::stored(std::string_view project, std::strin
 Result<Dag> Pipelines::make_dag(const std::map<std::string, Stored>& records, bool with_stopped) {
   std::vector<DagPipeline> pipelines;
   for (const auto& [name, stored] : records) {
-    if (with_stopped || !stored.record.stopped) pipelines.push_back(dag_pipeline(name, stored.record));
+    if (with_stopped || !stored.record.stopped)
+      pipelines.push_back(dag_pipeline(name, stored.record));
   }
   return Dag::make(std::move(pipelines));
 }
 
-Result<std::vector<std::string>> Pipelines::downstream(std::string_view project, const std::vector<version::BranchName>& changed, int64_t revision) {
+Result<std::vector<std::string>> Pipelines::downstream(
+    std::string_view project, const std::vector<version::BranchName>& changed, int64_t revision) {
   QANAT_ASSIGN_OR_RETURN(const auto marker, services_.meta->get(dag_key(project), revision));
   const int64_t state = marker ? marker->mod_revision : 0;
   std::shared_ptr<const Dag> dag;
@@ -325,14 +366,20 @@ Result<std::vector<std::string>> Pipelines::downstream(std::string_view project,
     if (cached.revision < state) cached = {state, dag};
   }
   std::vector<RepoBranch> branches;
-  for (const version::BranchName& branch : changed) branches.push_back({branch.repo, branch.branch});
+  for (const version::BranchName& branch : changed)
+    branches.push_back({branch.repo, branch.branch});
   return dag->downstream(branches);
 }
 
 // ---- Creating and updating ----
 
-Result<std::vector<Pipelines::Draft>> Pipelines::check(const std::string& project, std::string_view text, bool may_exist, const Author& author) {
-  QANAT_ASSIGN_OR_RETURN(auto loaded, api::load_pipeline_specs(text, {.runner = services_.runner_kind, .project = project, .default_network = services_.default_network}));
+Result<std::vector<Pipelines::Draft>> Pipelines::check(const std::string& project,
+                                                       std::string_view text, bool may_exist,
+                                                       const Author& author) {
+  QANAT_ASSIGN_OR_RETURN(
+      auto loaded, api::load_pipeline_specs(text, {.runner = services_.runner_kind,
+                                                   .project = project,
+                                                   .default_network = services_.default_network}));
   std::vector<Draft> drafts;
   for (api::LoadedSpec& spec : loaded) {
     Draft draft;
@@ -344,27 +391,40 @@ Result<std::vector<Pipelines::Draft>> Pipelines::check(const std::string& projec
   return drafts;
 }
 
-Status Pipelines::check_one(const std::string& project, Draft& draft, const std::vector<Draft>& before, bool may_exist, const Author& author) {
+Status Pipelines::check_one(const std::string& project, Draft& draft,
+                            const std::vector<Draft>& before, bool may_exist,
+                            const Author& author) {
   const api::PipelineSpec& spec = draft.loaded.spec;
   if (spec.project != project) {
-    return invalid_argument(str_cat("the spec says project ", spec.project, ", the request ", project), str_cat("give --project ", spec.project));
+    return invalid_argument(
+        str_cat("the spec says project ", spec.project, ", the request ", project),
+        str_cat("give --project ", spec.project));
   }
   auto require = [&](const std::string& scope) -> Status {
     if (author.may(scope)) return ok_status();
-    return permission_denied(str_cat("the token ", author.token, " lacks ", scope), "A pipeline gets its rights from the token it is created with: use one that has them.");
+    return permission_denied(
+        str_cat("the token ", author.token, " lacks ", scope),
+        "A pipeline gets its rights from the token it is created with: use one that has them.");
   };
   QANAT_RETURN_IF_ERROR(require("operator:" + spec.name));
   if (spec.transform.network == "host") QANAT_RETURN_IF_ERROR(require("network-host"));
   QANAT_ASSIGN_OR_RETURN(auto stored, records(project));
   const bool exists = stored.contains(spec.name);
-  if (exists && !may_exist) return already_exists("it exists already", str_cat("change it with `qanat update pipeline`, or delete it first with `qanat delete pipeline ", spec.name, "`"));
+  if (exists && !may_exist)
+    return already_exists("it exists already",
+                          str_cat("change it with `qanat update pipeline`, or delete it first with "
+                                  "`qanat delete pipeline ",
+                                  spec.name, "`"));
   for (const InputBranch& input : input_branches(spec)) {
     QANAT_RETURN_IF_ERROR(require("reader:" + input.repo));
-    const bool in_text = std::any_of(before.begin(), before.end(), [&](const Draft& d) { return d.loaded.spec.name == input.repo; });
+    const bool in_text = std::any_of(before.begin(), before.end(), [&](const Draft& d) {
+      return d.loaded.spec.name == input.repo;
+    });
     if (in_text) continue;
     const auto repo = services_.versions->inspect_repo({project, input.repo});
     if (repo.code() == Code::kNotFound) {
-      return not_found(str_cat("its input repo ", input.repo, " does not exist"), str_cat("create it first: `qanat create repo ", input.repo, "`"));
+      return not_found(str_cat("its input repo ", input.repo, " does not exist"),
+                       str_cat("create it first: `qanat create repo ", input.repo, "`"));
     }
     if (!repo.ok()) return repo.status();
   }
@@ -381,14 +441,19 @@ Status Pipelines::check_one(const std::string& project, Draft& draft, const std:
   QANAT_ASSIGN_OR_RETURN(draft.image, services_.runner->resolve_image(spec.transform.image));
   const std::vector<std::string>& cmd = spec.transform.cmd;
   if (cmd.empty() && draft.image.entrypoint.empty() && draft.image.cmd.empty()) {
-    return invalid_argument("transform.cmd is empty, and the image has no entrypoint or command of its own", "give transform.cmd");
+    return invalid_argument(
+        "transform.cmd is empty, and the image has no entrypoint or command of its own",
+        "give transform.cmd");
   }
-  if (!cmd.empty()) QANAT_RETURN_IF_ERROR(services_.runner->check_command(draft.image, cmd, spec.transform.env, spec.transform.working_dir));
+  if (!cmd.empty())
+    QANAT_RETURN_IF_ERROR(services_.runner->check_command(draft.image, cmd, spec.transform.env,
+                                                          spec.transform.working_dir));
   return ok_status();
 }
 
 // The record of the next version.
-Status Pipelines::prepare(const std::string& project, Draft& draft, const UpdateFlags& flags, const std::string& token) {
+Status Pipelines::prepare(const std::string& project, Draft& draft, const UpdateFlags& flags,
+                          const std::string& token) {
   const api::PipelineSpec& spec = draft.loaded.spec;
   SpecRecord& record = draft.spec;
   record.created_ms = services_.clock->wall_ms();
@@ -398,7 +463,8 @@ Status Pipelines::prepare(const std::string& project, Draft& draft, const Update
   record.image_digest = draft.image.digest;
   record.image_env = draft.image.env;
   record.image_command = draft.image.entrypoint;
-  record.image_command.insert(record.image_command.end(), draft.image.cmd.begin(), draft.image.cmd.end());
+  record.image_command.insert(record.image_command.end(), draft.image.cmd.begin(),
+                              draft.image.cmd.end());
   record.image_user = draft.image.user;
   record.image_working_dir = draft.image.working_dir;
   record.keep_results = flags.keep_results;
@@ -408,69 +474,85 @@ Status Pipelines::prepare(const std::string& project, Draft& draft, const Update
   const auto before = stored(project, spec.name);
   if (before.ok()) {
     record.version = before->record.version + 1;
-    QANAT_ASSIGN_OR_RETURN(const auto last, load_spec(*services_.meta, project, spec.name, before->record.version, services_.runner_kind));
+    QANAT_ASSIGN_OR_RETURN(const auto last,
+                           load_spec(*services_.meta, project, spec.name, before->record.version,
+                                     services_.runner_kind));
     record.reprocess_salt = last->record.reprocess_salt;
   } else if (before.code() != Code::kNotFound) {
     return before.status();
   }
   if (flags.reprocess) record.reprocess_salt = random_id();
-  const TransformComponents components = transform_components(spec, record.image_digest, record.reprocess_salt);
+  const TransformComponents components =
+      transform_components(spec, record.image_digest, record.reprocess_salt);
   record.components = components_to_text(components);
   record.transform_hash = transform_hash(components).to_hex();
   return ok_status();
 }
 
-Result<PipelineChange> Pipelines::put(const std::string& project, Draft draft, bool may_exist, const UpdateFlags& flags, const Author& author) {
+Result<PipelineChange> Pipelines::put(const std::string& project, Draft draft, bool may_exist,
+                                      const UpdateFlags& flags, const Author& author) {
   const api::PipelineSpec spec = draft.loaded.spec;
   const std::string key = pipeline_key(project, spec.name);
   PipelineRecord record;
   bool existed = false;
   WorkerGroupId old_group{project, spec.name, 0};
   QANAT_RETURN_IF_ERROR(
-      services_.versions->start_wave(project, [&](int64_t revision) -> Result<version::WaveDraft> {
-        QANAT_ASSIGN_OR_RETURN(auto all, records(project, revision));
-        const auto old = all.find(spec.name);
-        existed = old != all.end();
-        if (existed && !may_exist) return already_exists(str_cat("pipeline ", spec.name, " exists already"));
-        QANAT_RETURN_IF_ERROR(prepare(project, draft, flags, author.token));
-        record = existed ? old->second.record : PipelineRecord{};
-        if (existed) old_group.version = static_cast<uint64_t>(record.version);
-        const std::string old_branch = record.output_branch;
-        if (existed && old_branch != spec.output_branch) {
-          return failed_precondition(str_cat("output_branch cannot change from ", old_branch, " to ", spec.output_branch), "delete the pipeline and create it anew");
-        }
-        record.version = draft.spec.version;
-        record.output_branch = spec.output_branch;
-        record.inputs = input_branches(spec);
-        record.updated_ms = services_.clock->wall_ms();
-        if (!existed) {
-          record.created_ms = record.updated_ms;
-          QANAT_ASSIGN_OR_RETURN(record.last_wave, services_.versions->last_wave(project));
-        }
-        if (record.withdrawn) {
-          record.stopped = record.withdrawn = false;
-          record.reason.clear();
-        }
-        record.rights.clear();
-        for (const InputBranch& input : record.inputs) record.rights.push_back({"reader:" + input.repo, author.token});
-        record.rights.push_back({"writer:" + spec.name, author.token});
-        if (spec.transform.network == "host") record.rights.push_back({"network-host", author.token});
-        const int64_t old_revision = existed ? old->second.revision : 0;
-        all[spec.name] = {record, old_revision};
-        QANAT_ASSIGN_OR_RETURN(const Dag dag, make_dag(all, false));
-        version::WaveDraft out;
-        out.cause = version::WaveCause::kPipeline;
-        out.needs_wave = !record.stopped;
-        out.members = {spec.name};
-        const RepoBranch output{spec.name, spec.output_branch};
-        for (std::string& name : dag.downstream({&output, 1})) out.members.push_back(std::move(name));
-        QANAT_ASSIGN_OR_RETURN(out.with, services_.versions->output_branch_transaction(project, {spec.name, spec.output_branch}, spec.name, provenance_of(record)));
-        out.with.when(meta::mod_revision_is(key, old_revision))
-            .put(key, encode(record))
-            .put(spec_key(project, spec.name, record.version), encode(draft.spec))
-            .put(dag_key(project), "");
-        return out;
-      }).status());
+      services_.versions
+          ->start_wave(
+              project,
+              [&](int64_t revision) -> Result<version::WaveDraft> {
+                QANAT_ASSIGN_OR_RETURN(auto all, records(project, revision));
+                const auto old = all.find(spec.name);
+                existed = old != all.end();
+                if (existed && !may_exist)
+                  return already_exists(str_cat("pipeline ", spec.name, " exists already"));
+                QANAT_RETURN_IF_ERROR(prepare(project, draft, flags, author.token));
+                record = existed ? old->second.record : PipelineRecord{};
+                if (existed) old_group.version = static_cast<uint64_t>(record.version);
+                const std::string old_branch = record.output_branch;
+                if (existed && old_branch != spec.output_branch) {
+                  return failed_precondition(str_cat("output_branch cannot change from ",
+                                                     old_branch, " to ", spec.output_branch),
+                                             "delete the pipeline and create it anew");
+                }
+                record.version = draft.spec.version;
+                record.output_branch = spec.output_branch;
+                record.inputs = input_branches(spec);
+                record.updated_ms = services_.clock->wall_ms();
+                if (!existed) {
+                  record.created_ms = record.updated_ms;
+                  QANAT_ASSIGN_OR_RETURN(record.last_wave, services_.versions->last_wave(project));
+                }
+                if (record.withdrawn) {
+                  record.stopped = record.withdrawn = false;
+                  record.reason.clear();
+                }
+                record.rights.clear();
+                for (const InputBranch& input : record.inputs)
+                  record.rights.push_back({"reader:" + input.repo, author.token});
+                record.rights.push_back({"writer:" + spec.name, author.token});
+                if (spec.transform.network == "host")
+                  record.rights.push_back({"network-host", author.token});
+                const int64_t old_revision = existed ? old->second.revision : 0;
+                all[spec.name] = {record, old_revision};
+                QANAT_ASSIGN_OR_RETURN(const Dag dag, make_dag(all, false));
+                version::WaveDraft out;
+                out.cause = version::WaveCause::kPipeline;
+                out.needs_wave = !record.stopped;
+                out.members = {spec.name};
+                const RepoBranch output{spec.name, spec.output_branch};
+                for (std::string& name : dag.downstream({&output, 1}))
+                  out.members.push_back(std::move(name));
+                QANAT_ASSIGN_OR_RETURN(out.with, services_.versions->output_branch_transaction(
+                                                     project, {spec.name, spec.output_branch},
+                                                     spec.name, provenance_of(record)));
+                out.with.when(meta::mod_revision_is(key, old_revision))
+                    .put(key, encode(record))
+                    .put(spec_key(project, spec.name, record.version), encode(draft.spec))
+                    .put(dag_key(project), "");
+                return out;
+              })
+          .status());
   if (existed) {
     if (auto controller = find(project, spec.name)) {
       controller->changed(record);
@@ -485,7 +567,8 @@ Result<PipelineChange> Pipelines::put(const std::string& project, Draft draft, b
   return PipelineChange{spec.name, record, draft.loaded.notes};
 }
 
-Result<std::vector<PipelineChange>> Pipelines::create(const std::string& project, std::string_view text, const Author& author) {
+Result<std::vector<PipelineChange>> Pipelines::create(const std::string& project,
+                                                      std::string_view text, const Author& author) {
   MutexLock lock(change_mutex_);
   QANAT_ASSIGN_OR_RETURN(auto drafts, check(project, text, false, author));
   std::vector<PipelineChange> changes;
@@ -498,8 +581,12 @@ Result<std::vector<PipelineChange>> Pipelines::create(const std::string& project
   return changes;
 }
 
-Result<std::vector<PipelineChange>> Pipelines::update(const std::string& project, std::string_view text, const UpdateFlags& flags, const Author& author) {
-  if (flags.reprocess && flags.keep_results) return invalid_argument("--reprocess and --keep-results contradict each other");
+Result<std::vector<PipelineChange>> Pipelines::update(const std::string& project,
+                                                      std::string_view text,
+                                                      const UpdateFlags& flags,
+                                                      const Author& author) {
+  if (flags.reprocess && flags.keep_results)
+    return invalid_argument("--reprocess and --keep-results contradict each other");
   MutexLock lock(change_mutex_);
   QANAT_ASSIGN_OR_RETURN(auto drafts, check(project, text, true, author));
   std::vector<PipelineChange> changes;
@@ -514,30 +601,41 @@ Result<std::vector<PipelineChange>> Pipelines::update(const std::string& project
 
 // ---- Starting, stopping, deleting ----
 
-Status Pipelines::change(const std::string& project, const std::string& name, bool wave, const std::function<Status(PipelineRecord&)>& edit) {
+Status Pipelines::change(const std::string& project, const std::string& name, bool wave,
+                         const std::function<Status(PipelineRecord&)>& edit) {
   PipelineRecord record;
-  QANAT_RETURN_IF_ERROR(services_.versions->start_wave(project, [&](int64_t revision) -> Result<version::WaveDraft> {
-    QANAT_ASSIGN_OR_RETURN(auto all, records(project, revision));
-    const auto found = all.find(name);
-    if (found == all.end()) return not_found(str_cat("there is no pipeline ", name), "`qanat list pipeline` shows the pipelines there are");
-    record = found->second.record;
-    const int64_t old_revision = found->second.revision;
-    QANAT_RETURN_IF_ERROR(edit(record));
-    found->second.record = record;
-    version::WaveDraft out;
-    out.cause = version::WaveCause::kPipeline;
-    out.needs_wave = wave;
-    if (wave) {
-      QANAT_ASSIGN_OR_RETURN(const Dag dag, make_dag(all, false));
-      out.members = {name};
-      const RepoBranch output{name, record.output_branch};
-      for (std::string& member : dag.downstream({&output, 1})) out.members.push_back(std::move(member));
-    }
-    const std::string key = pipeline_key(project, name);
-    out.with.when(meta::mod_revision_is(key, old_revision)).put(key, encode(record)).put(dag_key(project), "");
-    out.with.may_use_reserve = true;  // stopping must be possible when the disk is full
-    return out;
-  }).status());
+  QANAT_RETURN_IF_ERROR(
+      services_.versions
+          ->start_wave(project,
+                       [&](int64_t revision) -> Result<version::WaveDraft> {
+                         QANAT_ASSIGN_OR_RETURN(auto all, records(project, revision));
+                         const auto found = all.find(name);
+                         if (found == all.end())
+                           return not_found(str_cat("there is no pipeline ", name),
+                                            "`qanat list pipeline` shows the pipelines there are");
+                         record = found->second.record;
+                         const int64_t old_revision = found->second.revision;
+                         QANAT_RETURN_IF_ERROR(edit(record));
+                         found->second.record = record;
+                         version::WaveDraft out;
+                         out.cause = version::WaveCause::kPipeline;
+                         out.needs_wave = wave;
+                         if (wave) {
+                           QANAT_ASSIGN_OR_RETURN(const Dag dag, make_dag(all, false));
+                           out.members = {name};
+                           const RepoBranch output{name, record.output_branch};
+                           for (std::string& member : dag.downstream({&output, 1}))
+                             out.members.push_back(std::move(member));
+                         }
+                         const std::string key = pipeline_key(project, name);
+                         out.with.when(meta::mod_revision_is(key, old_revision))
+                             .put(key, encode(record))
+                             .put(dag_key(project), "");
+                         out.with.may_use_reserve =
+                             true;  // stopping must be possible when the disk is full
+                         return out;
+                       })
+          .status());
   const auto controller = find(project, name);
   if (!controller) return ok_status();
   controller->changed(record);
@@ -555,7 +653,9 @@ Status Pipelines::start_pipeline(const std::string& project, const std::string& 
   return change(project, name, true, [&](PipelineRecord& record) -> Status {
     if (!record.stopped) return failed_precondition(str_cat("pipeline ", name, " is not stopped"));
     if (record.rights.empty()) {
-      return failed_precondition(str_cat("pipeline ", name, " has lost its rights: ", record.reason), "update it with a token that has them: `qanat update pipeline -f SPEC`");
+      return failed_precondition(
+          str_cat("pipeline ", name, " has lost its rights: ", record.reason),
+          "update it with a token that has them: `qanat update pipeline -f SPEC`");
     }
     record.stopped = false;
     record.reason.clear();
@@ -563,38 +663,51 @@ Status Pipelines::start_pipeline(const std::string& project, const std::string& 
   });
 }
 
-Status Pipelines::stop_pipeline(const std::string& project, const std::string& name, const std::string& reason) {
+Status Pipelines::stop_pipeline(const std::string& project, const std::string& name,
+                                const std::string& reason) {
   MutexLock lock(change_mutex_);
   return change(project, name, false, [&](PipelineRecord& record) -> Status {
-    if (record.stopped) return failed_precondition(str_cat("pipeline ", name, " is stopped already"));
+    if (record.stopped)
+      return failed_precondition(str_cat("pipeline ", name, " is stopped already"));
     record.stopped = true;
     record.reason = reason;
     return ok_status();
   });
 }
 
-Status Pipelines::delete_pipeline(const std::string& project, const std::string& name, bool keep_repo, bool force) {
+Status Pipelines::delete_pipeline(const std::string& project, const std::string& name,
+                                  bool keep_repo, bool force) {
   MutexLock lock(change_mutex_);
-  QANAT_RETURN_IF_ERROR(services_.versions->start_wave(project, [&](int64_t revision) -> Result<version::WaveDraft> {
-    QANAT_ASSIGN_OR_RETURN(auto all, records(project, revision));
-    const auto found = all.find(name);
-    if (found == all.end()) return not_found(str_cat("there is no pipeline ", name), "`qanat list pipeline` shows the pipelines there are");
-    QANAT_ASSIGN_OR_RETURN(const Dag dag, make_dag(all, true));
-    const auto readers = dag.readers(name);
-    if (!readers.empty() && !force) {
-      return failed_precondition(str_cat("pipeline ", name, " cannot be deleted: its output is read by ", join(readers, ", ")), "delete those first, or add --force");
-    }
-    version::WaveDraft out;
-    out.needs_wave = false;
-    const std::string key = pipeline_key(project, name);
-    out.with.may_use_reserve = true;  // it removes
-    out.with.when(meta::mod_revision_is(key, found->second.revision))
-        .erase(key)
-        .add(meta::erase_range(meta::KeyRange::prefix(specs_prefix(project, name))))
-        .add(meta::erase_range(meta::KeyRange::prefix(jobs_prefix(project, name))))
-        .put(dag_key(project), "");
-    return out;
-  }).status());
+  QANAT_RETURN_IF_ERROR(
+      services_.versions
+          ->start_wave(
+              project,
+              [&](int64_t revision) -> Result<version::WaveDraft> {
+                QANAT_ASSIGN_OR_RETURN(auto all, records(project, revision));
+                const auto found = all.find(name);
+                if (found == all.end())
+                  return not_found(str_cat("there is no pipeline ", name),
+                                   "`qanat list pipeline` shows the pipelines there are");
+                QANAT_ASSIGN_OR_RETURN(const Dag dag, make_dag(all, true));
+                const auto readers = dag.readers(name);
+                if (!readers.empty() && !force) {
+                  return failed_precondition(
+                      str_cat("pipeline ", name, " cannot be deleted: its output is read by ",
+                              join(readers, ", ")),
+                      "delete those first, or add --force");
+                }
+                version::WaveDraft out;
+                out.needs_wave = false;
+                const std::string key = pipeline_key(project, name);
+                out.with.may_use_reserve = true;  // it removes
+                out.with.when(meta::mod_revision_is(key, found->second.revision))
+                    .erase(key)
+                    .add(meta::erase_range(meta::KeyRange::prefix(specs_prefix(project, name))))
+                    .add(meta::erase_range(meta::KeyRange::prefix(jobs_prefix(project, name))))
+                    .put(dag_key(project), "");
+                return out;
+              })
+          .status());
   std::shared_ptr<Controller> controller;
   {
     MutexLock map_lock(mutex_);
@@ -611,7 +724,8 @@ Status Pipelines::delete_pipeline(const std::string& project, const std::string&
     controller->shut_down();
   }
   job_ended(project);
-  return keep_repo ? services_.versions->release_repo({project, name}, name) : services_.versions->delete_repo({project, name}, force, name);
+  return keep_repo ? services_.versions->release_repo({project, name}, name)
+                   : services_.versions->delete_repo({project, name}, force, name);
 }
 
 Result<std::vector<std::string>> Pipelines::withdraw(const std::string& token) {
@@ -626,14 +740,20 @@ Result<std::vector<std::string>> Pipelines::withdraw(const std::string& token) {
   }
   for (const auto& controller : all) {
     const auto rights = controller->record().rights;
-    if (std::none_of(rights.begin(), rights.end(), [&](const GrantedRight& r) { return r.granted_by == token; })) continue;
-    QANAT_RETURN_IF_ERROR(change(controller->project(), controller->name(), false, [&](PipelineRecord& record) -> Status {
-      std::erase_if(record.rights, [&](const GrantedRight& r) { return r.granted_by == token; });
-      record.withdrawn = record.withdrawn || !record.stopped;
-      record.stopped = true;
-      record.reason = str_cat("its rights were withdrawn: the token ", token, ", which granted them, was deleted; update it with a token that has them");
-      return ok_status();
-    }));
+    if (std::none_of(rights.begin(), rights.end(),
+                     [&](const GrantedRight& r) { return r.granted_by == token; }))
+      continue;
+    QANAT_RETURN_IF_ERROR(change(
+        controller->project(), controller->name(), false, [&](PipelineRecord& record) -> Status {
+          std::erase_if(record.rights,
+                        [&](const GrantedRight& r) { return r.granted_by == token; });
+          record.withdrawn = record.withdrawn || !record.stopped;
+          record.stopped = true;
+          record.reason =
+              str_cat("its rights were withdrawn: the token ", token,
+                      ", which granted them, was deleted; update it with a token that has them");
+          return ok_status();
+        }));
     stopped.push_back(controller->name());
   }
   return stopped;
@@ -650,7 +770,8 @@ std::vector<std::shared_ptr<Controller>> Pipelines::list(const std::string& proj
   return list;
 }
 
-std::shared_ptr<Controller> Pipelines::find(const std::string& project, const std::string& name) const {
+std::shared_ptr<Controller> Pipelines::find(const std::string& project,
+                                            const std::string& name) const {
   MutexLock lock(mutex_);
   const auto found = controllers_.find(project);
   if (found == controllers_.end()) return nullptr;
@@ -658,7 +779,8 @@ std::shared_ptr<Controller> Pipelines::find(const std::string& project, const st
   return controller == found->second.end() ? nullptr : controller->second;
 }
 
-bool Pipelines::has_unfinished(const std::string& project, const std::string& pipeline, int64_t wave) {
+bool Pipelines::has_unfinished(const std::string& project, const std::string& pipeline,
+                               int64_t wave) {
   const auto controller = find(project, pipeline);
   if (controller) return controller->has_unfinished(wave);
   // One that is being created has no controller for a moment.

@@ -1,7 +1,8 @@
 // What meta holds about pipelines and jobs (docs/architecture.md, "Meta"), as structs and JSON.
 //
-// Times are milliseconds since 1970, 0 is "not yet". Roots of maps and trees are content::MapRoot::to_text(). Decoding is strict: a record
-// that cannot be understood is kDataLoss naming its key. Plain values; no thread safety of their own.
+// Times are milliseconds since 1970, 0 is "not yet". Roots of maps and trees are
+// content::MapRoot::to_text(). Decoding is strict: a record that cannot be understood is kDataLoss
+// naming its key. Plain values; no thread safety of their own.
 #pragma once
 
 #include <cstdint>
@@ -49,13 +50,15 @@ struct PipelineRecord {
   int64_t version = 1;  // of the spec in force
   std::string output_branch;
   std::vector<InputBranch> inputs;  // each once
-  bool stopped = false;  // by a user, or because rights were withdrawn; `reason` says which
-  bool withdrawn = false;  // it is stopped only because rights were withdrawn: an update that grants them starts it
-  std::string reason;    // why it is stopped or failing
+  bool stopped = false;    // by a user, or because rights were withdrawn; `reason` says which
+  bool withdrawn = false;  // it is stopped only because rights were withdrawn: an update that
+                           // grants them starts it
+  std::string reason;      // why it is stopped or failing
   int64_t created_ms = 0;
   int64_t updated_ms = 0;
   std::vector<GrantedRight> rights;
-  int64_t last_wave = 0;  // every wave up to this one is ended, as far as this pipeline is concerned
+  int64_t last_wave =
+      0;  // every wave up to this one is ended, as far as this pipeline is concerned
   int64_t base_wave = 0;  // of its last successful job; 0: none
 };
 template <class V>
@@ -88,11 +91,12 @@ struct SpecRecord {
   std::vector<std::string> image_command;  // entrypoint and command, for a transform without `cmd`
   std::string image_user;
   std::string image_working_dir;
-  std::map<std::string, std::string> components;  // what user code can see: name -> hash (transform_hash.h)
-  std::string transform_hash;                     // hex
-  std::string reprocess_salt;                     // of the last update --reprocess
-  bool keep_results = false;                      // results of the version before are accepted as they are
-  bool reprocess = false;                         // everything is run again, once
+  std::map<std::string, std::string>
+      components;              // what user code can see: name -> hash (transform_hash.h)
+  std::string transform_hash;  // hex
+  std::string reprocess_salt;  // of the last update --reprocess
+  bool keep_results = false;   // results of the version before are accepted as they are
+  bool reprocess = false;      // everything is run again, once
 };
 template <class V>
 void describe(V& v, SpecRecord& t) {
@@ -117,7 +121,7 @@ void describe(V& v, SpecRecord& t) {
 
 // What an input branch had in the job's wave.
 struct JobInput {
-  std::string name;    // of the input, as under /pfs
+  std::string name;  // of the input, as under /pfs
   std::string repo;
   std::string branch;
   std::string commit;  // "" when the branch had none: an empty arm
@@ -142,7 +146,7 @@ struct JobCounts {
   int64_t skipped = 0;    // results of earlier jobs, taken over
   int64_t failed = 0;
   int64_t recovered = 0;
-  int64_t restarts = 0;   // leases that ended without a result
+  int64_t restarts = 0;  // leases that ended without a result
   int64_t download_bytes = 0;
   int64_t upload_bytes = 0;
   int64_t process_ms = 0;  // of user code, all datums together
@@ -164,22 +168,23 @@ void describe(V& v, JobCounts& t) {
 
 struct JobRecord {
   int64_t v = 1;
-  std::string id;    // the wave's
+  std::string id;  // the wave's
   int64_t wave = 0;
   JobState state = JobState::kStarting;
-  std::string reason;        // why it failed, was killed or cannot run
-  std::string stopping;      // why it is to be killed; set once that was promised, so that it survives a restart
+  std::string reason;    // why it failed, was killed or cannot run
+  std::string stopping;  // why it is to be killed; set once that was promised, so that it survives
+                         // a restart
   int64_t spec_version = 0;
   int64_t created_ms = 0;
   int64_t started_ms = 0;
   int64_t finished_ms = 0;
   std::vector<JobInput> inputs;
-  int64_t base_wave = 0;     // the job whose results it starts from; 0: none
-  std::string plan;          // datum table with what is to run pending
-  std::string journal;       // hash of the newest journal node, hex; "" before the first report
-  std::string table;         // datum table at the end
-  std::string owners;        // owner tree at the end; of successful jobs only
-  std::string content;       // content tree at the end; of successful jobs only
+  int64_t base_wave = 0;  // the job whose results it starts from; 0: none
+  std::string plan;       // datum table with what is to run pending
+  std::string journal;    // hash of the newest journal node, hex; "" before the first report
+  std::string table;      // datum table at the end
+  std::string owners;     // owner tree at the end; of successful jobs only
+  std::string content;    // content tree at the end; of successful jobs only
   JobCounts counts;
 };
 template <class V>
@@ -205,8 +210,8 @@ void describe(V& v, JobRecord& t) {
   v.required("counts", t.counts, "");
 }
 
-// Keys. dag_key's value means nothing: every transaction that changes which pipelines read which branches writes it, so its mod revision
-// names a state of the DAG.
+// Keys. dag_key's value means nothing: every transaction that changes which pipelines read which
+// branches writes it, so its mod revision names a state of the DAG.
 std::string dag_key(std::string_view project);
 std::string pipelines_prefix(std::string_view project);
 std::string pipeline_key(std::string_view project, std::string_view name);
@@ -224,11 +229,12 @@ template <class Record>
 Result<Record> decode(std::string_view key, std::string_view value) {
   auto record = api::parse_json<Record>(value);
   if (!record.ok()) {
-    return data_loss("the record " + std::string(key) + " is damaged: " + record.status().message());
+    return data_loss("the record " + std::string(key) +
+                     " is damaged: " + record.status().message());
   }
   if (record->v != 1) {
-    return failed_precondition("the record " + std::string(key) + " has format version " + std::to_string(record->v) +
-                               ", which this program does not know",
+    return failed_precondition("the record " + std::string(key) + " has format version " +
+                                   std::to_string(record->v) + ", which this program does not know",
                                "run the newer program that wrote it");
   }
   return record;

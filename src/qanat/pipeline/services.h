@@ -1,4 +1,5 @@
-// What the parts of pipeline/ that run work with: borrowed from the server, which outlives them. Everything in it is thread safe.
+// What the parts of pipeline/ that run work with: borrowed from the server, which outlives them.
+// Everything in it is thread safe.
 #pragma once
 
 #include <functional>
@@ -16,7 +17,8 @@
 
 namespace qanat::pipeline {
 
-// Where workers of a group reach the server: a folder that holds `run/worker.sock`, on which it listens.
+// Where workers of a group reach the server: a folder that holds `run/worker.sock`, on which it
+// listens.
 class WorkerGate {
  public:
   virtual ~WorkerGate() = default;

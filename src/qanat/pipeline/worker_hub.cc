@@ -17,7 +17,8 @@ constexpr std::string_view kKeyName = "/v1/secret/worker";
 constexpr int64_t kSilentMs = 60'000;  // a worker that says nothing for so long is not counted
 
 std::string payload_of(const WorkerHub::Worker& worker) {
-  return str_cat(worker.group.project, "/", worker.group.pipeline, "/", worker.group.version, "/", worker.id);
+  return str_cat(worker.group.project, "/", worker.group.pipeline, "/", worker.group.version, "/",
+                 worker.id);
 }
 
 // Reads the files of one datum into a tree.
@@ -26,7 +27,10 @@ class OutputReader {
   OutputReader(const Scratch& scratch, content::ContentWriter& writer)
       : scratch_(scratch), writer_(writer), files_(writer) {}
 
-  void begin() { edits_ = std::make_unique<content::EditBuffer>(*scratch_.file_system, scratch_.directory, scratch_.memory_budget); }
+  void begin() {
+    edits_ = std::make_unique<content::EditBuffer>(*scratch_.file_system, scratch_.directory,
+                                                   scratch_.memory_budget);
+  }
 
   Result<content::FileRef> read_file(api::FileStreamReader& in) {
     while (true) {
@@ -66,7 +70,8 @@ JobRun::Reported reported_from(const api::DatumReport& report) {
   reported.row.state = state_of(report.state);
   reported.row.attempts = static_cast<uint64_t>(std::max<int64_t>(report.attempts, 0));
   reported.row.exit_code = report.exit_code;
-  reported.row.message = report.hint.empty() ? report.reason : str_cat(report.reason, "\n", report.hint);
+  reported.row.message =
+      report.hint.empty() ? report.reason : str_cat(report.reason, "\n", report.hint);
   reported.row.timings = {report.started.ms, report.download_ms, report.process_ms, 0};
   return reported;
 }
@@ -83,7 +88,11 @@ Result<std::unique_ptr<WorkerHub>> WorkerHub::open(const Services& services, Fin
     key = found->value;
   } else {
     key = random_id() + random_id();
-    QANAT_ASSIGN_OR_RETURN(const auto written, services.meta->commit(meta::Transaction().when(meta::key_absent(kKeyName)).put(kKeyName, key).or_else(meta::get(kKeyName))));
+    QANAT_ASSIGN_OR_RETURN(const auto written,
+                           services.meta->commit(meta::Transaction()
+                                                     .when(meta::key_absent(kKeyName))
+                                                     .put(kKeyName, key)
+                                                     .or_else(meta::get(kKeyName))));
     if (!written.succeeded) key = written.results.at(0).range.items.at(0).value;
   }
   return std::unique_ptr<WorkerHub>(new WorkerHub(services, std::move(find), std::move(key)));
@@ -107,20 +116,25 @@ void WorkerHub::seen(const Worker& worker) {
 
 Result<api::HelloAnswer> WorkerHub::hello(const api::HelloRequest& request) {
   if (request.protocol != api::kWorkerProtocol) {
-    return failed_precondition(str_cat("the worker speaks version ", request.protocol, " of the protocol, this server ", api::kWorkerProtocol), "the two programs come from different builds: install both from one");
+    return failed_precondition(
+        str_cat("the worker speaks version ", request.protocol, " of the protocol, this server ",
+                api::kWorkerProtocol),
+        "the two programs come from different builds: install both from one");
   }
   Worker worker;
   worker.id = request.worker;
   {
     MutexLock lock(mutex_);
     const auto found = credentials_.find(request.worker);
-    if (found == credentials_.end() || !equal_constant_time(found->second.second.view(), sha256(request.credential).view())) {
+    if (found == credentials_.end() ||
+        !equal_constant_time(found->second.second.view(), sha256(request.credential).view())) {
       return unauthenticated("the worker's credential is not known, or was used before");
     }
     worker.group = found->second.first;
   }
   const auto controller = find_(worker.group);
-  if (!controller) return failed_precondition(str_cat(to_string(worker.group), " is not in force any more"));
+  if (!controller)
+    return failed_precondition(str_cat(to_string(worker.group), " is not in force any more"));
   const auto spec = controller->spec();
   if (!spec) return unavailable(str_cat(to_string(worker.group), " is being loaded"), "try again");
   const api::PipelineSpec& s = spec->spec;
@@ -137,8 +151,10 @@ Result<api::HelloAnswer> WorkerHub::hello(const api::HelloRequest& request) {
   answer.transform.image_env = spec->record.image_env;
   answer.transform.env = s.transform.env;
   answer.transform.user = s.transform.user.empty() ? spec->record.image_user : s.transform.user;
-  answer.transform.working_dir = s.transform.working_dir.empty() ? spec->record.image_working_dir : s.transform.working_dir;
-  answer.transform.accept_return_code.assign(s.transform.accept_return_code.begin(), s.transform.accept_return_code.end());
+  answer.transform.working_dir =
+      s.transform.working_dir.empty() ? spec->record.image_working_dir : s.transform.working_dir;
+  answer.transform.accept_return_code.assign(s.transform.accept_return_code.begin(),
+                                             s.transform.accept_return_code.end());
   answer.settings.datum_timeout_ms = s.datum_timeout_ms;
   answer.settings.datum_tries = s.datum_tries;
   answer.settings.max_queue_size = s.max_queue_size;
@@ -147,7 +163,8 @@ Result<api::HelloAnswer> WorkerHub::hello(const api::HelloRequest& request) {
   answer.settings.network = s.transform.network;
   {
     MutexLock lock(mutex_);
-    if (credentials_.erase(worker.id) == 0) return unauthenticated("the worker's credential is not known, or was used before");
+    if (credentials_.erase(worker.id) == 0)
+      return unauthenticated("the worker's credential is not known, or was used before");
   }
   seen(worker);
   return answer;
@@ -156,7 +173,8 @@ Result<api::HelloAnswer> WorkerHub::hello(const api::HelloRequest& request) {
 Result<WorkerHub::Worker> WorkerHub::authenticate(std::string_view token) const {
   const auto [encoded, signature] = split_once(token, '.');
   const auto payload = from_base64url(encoded);
-  if (!payload.ok() || !equal_constant_time(signature, sign(*payload))) return unauthenticated("this is not a worker's token");
+  if (!payload.ok() || !equal_constant_time(signature, sign(*payload)))
+    return unauthenticated("this is not a worker's token");
   const auto parts = split(*payload, '/');
   if (parts.size() != 4) return unauthenticated("this is not a worker's token");
   Worker worker;
@@ -164,7 +182,8 @@ Result<WorkerHub::Worker> WorkerHub::authenticate(std::string_view token) const 
   worker.group.pipeline = parts[1];
   QANAT_ASSIGN_OR_RETURN(worker.group.version, parse_u64(parts[2]));
   worker.id = parts[3];
-  if (!find_(worker.group)) return unauthenticated(str_cat(to_string(worker.group), " is not in force any more"));
+  if (!find_(worker.group))
+    return unauthenticated(str_cat(to_string(worker.group), " is not in force any more"));
   return worker;
 }
 
@@ -175,7 +194,9 @@ Result<std::shared_ptr<JobRun>> WorkerHub::job(const Worker& worker, const std::
   if (controller) {
     // After a restart it may not have been begun again yet.
     for (const auto& waiting : controller->waiting()) {
-      if (waiting.id == id) return unavailable(str_cat("job ", worker.group.pipeline, "@", id, " does not run yet"), "try again");
+      if (waiting.id == id)
+        return unavailable(str_cat("job ", worker.group.pipeline, "@", id, " does not run yet"),
+                           "try again");
     }
   }
   return not_found(str_cat("job ", worker.group.pipeline, "@", id, " does not run"));
@@ -189,7 +210,8 @@ Result<api::LeaseAnswer> WorkerHub::lease(const Worker& worker, const api::Lease
   if (!run) return api::LeaseAnswer{};
   const auto spec = controller->spec();
   const auto workers = static_cast<size_t>(spec ? api::worker_count(spec->spec, 1) : 1);
-  return run->lease(worker.id, static_cast<size_t>(std::max<int64_t>(request.max_datums, 0)), workers);
+  return run->lease(worker.id, static_cast<size_t>(std::max<int64_t>(request.max_datums, 0)),
+                    workers);
 }
 
 void WorkerHub::not_told(const Worker& worker, const api::LeaseAnswer& leased) {
@@ -199,7 +221,8 @@ void WorkerHub::not_told(const Worker& worker, const api::LeaseAnswer& leased) {
   work_available(worker.group);
 }
 
-void WorkerHub::wait_for_work(const Worker& worker, const api::LeaseRequest& request, Answer answer) {
+void WorkerHub::wait_for_work(const Worker& worker, const api::LeaseRequest& request,
+                              Answer answer) {
   {
     MutexLock lock(mutex_);
     parked_[worker.group][worker.id] = {worker, request, std::move(answer)};
@@ -229,9 +252,12 @@ void WorkerHub::work_available(const WorkerGroupId& group) {
     }
     const auto spec = controller->spec();
     const auto workers = static_cast<size_t>(spec ? api::worker_count(spec->spec, 1) : 1);
-    const auto leased = run->lease(parked.worker.id, static_cast<size_t>(std::max<int64_t>(parked.request.max_datums, 0)), workers);
+    const auto leased =
+        run->lease(parked.worker.id,
+                   static_cast<size_t>(std::max<int64_t>(parked.request.max_datums, 0)), workers);
     if (!leased.ok()) {
-      log_warning("datums cannot be handed out", {{"pipeline", group.pipeline}, {"error", leased.status()}});
+      log_warning("datums cannot be handed out",
+                  {{"pipeline", group.pipeline}, {"error", leased.status()}});
       controller->set_trouble(leased.status().message());
       return;
     }
@@ -245,17 +271,20 @@ void WorkerHub::work_available(const WorkerGroupId& group) {
   }
 }
 
-Status WorkerHub::send_inputs(const Worker& worker, const std::string& job_id, const std::vector<std::string>& datums, api::FileStreamWriter& out) {
+Status WorkerHub::send_inputs(const Worker& worker, const std::string& job_id,
+                              const std::vector<std::string>& datums, api::FileStreamWriter& out) {
   seen(worker);
   QANAT_ASSIGN_OR_RETURN(const auto run, job(worker, job_id));
-  QANAT_ASSIGN_OR_RETURN(content::ContentStore * content, services_.contents->project(worker.group.project));
+  QANAT_ASSIGN_OR_RETURN(content::ContentStore * content,
+                         services_.contents->project(worker.group.project));
   for (const std::string& datum : datums) {
     QANAT_ASSIGN_OR_RETURN(const std::vector<DatumInput> inputs, run->inputs_of(datum));
     QANAT_RETURN_IF_ERROR(out.datum(api::json_text(api::DatumInputs{datum})));
     auto send_file = [&](const std::string& path, const content::FileRef& file) -> Status {
       QANAT_RETURN_IF_ERROR(out.begin_put(path, false));
       content::FileReader reader(content->blobs(), file);
-      QANAT_RETURN_IF_ERROR(reader.read_range(0, file.size, [&out](std::string_view bytes) { return out.data(bytes); }));
+      QANAT_RETURN_IF_ERROR(reader.read_range(
+          0, file.size, [&out](std::string_view bytes) { return out.data(bytes); }));
       return out.end_put();
     };
     for (const DatumInput& input : inputs) {
@@ -265,19 +294,24 @@ Status WorkerHub::send_inputs(const Worker& worker, const std::string& job_id, c
         continue;
       }
       const content::Tree tree(content->blobs(), input.entry.directory);
-      QANAT_RETURN_IF_ERROR(tree.walk("", [&](std::string_view path, const content::TreeEntry& entry) -> Result<bool> {
-                                  QANAT_RETURN_IF_ERROR(send_file(join_path(base, path), entry.file));
-                                  return true;
-                                }).status());
+      QANAT_RETURN_IF_ERROR(
+          tree.walk("",
+                    [&](std::string_view path, const content::TreeEntry& entry) -> Result<bool> {
+                      QANAT_RETURN_IF_ERROR(send_file(join_path(base, path), entry.file));
+                      return true;
+                    })
+              .status());
     }
   }
   return ok_status();
 }
 
-Result<api::ResultsAnswer> WorkerHub::take_results(const Worker& worker, const std::string& job_id, api::FileStreamReader& in) {
+Result<api::ResultsAnswer> WorkerHub::take_results(const Worker& worker, const std::string& job_id,
+                                                   api::FileStreamReader& in) {
   seen(worker);
   QANAT_ASSIGN_OR_RETURN(const auto run, job(worker, job_id));
-  QANAT_ASSIGN_OR_RETURN(content::ContentStore * content, services_.contents->project(worker.group.project));
+  QANAT_ASSIGN_OR_RETURN(content::ContentStore * content,
+                         services_.contents->project(worker.group.project));
   const auto writer = content->new_writer({.may_use_reserve = true});
   OutputReader output(services_.scratch, *writer);
   std::vector<JobRun::Reported> reports;
@@ -299,7 +333,8 @@ Result<api::ResultsAnswer> WorkerHub::take_results(const Worker& worker, const s
       output.begin();
       continue;
     }
-    if (reports.empty()) return invalid_argument("a result's files come before the datum they belong to");
+    if (reports.empty())
+      return invalid_argument("a result's files come before the datum they belong to");
     if (frame->type == api::FrameType::kPut) {
       QANAT_ASSIGN_OR_RETURN(const content::FileRef file, output.read_file(in));
       QANAT_RETURN_IF_ERROR(output.add(frame->path, file));
@@ -335,12 +370,14 @@ api::RenewAnswer WorkerHub::renew(const Worker& worker, const api::RenewRequest&
 void WorkerHub::add_logs(const Worker& worker, const api::LogPush& push) {
   std::vector<LiveLine> lines;
   for (const api::LogLine& line : push.lines) {
-    lines.push_back({worker.group.project, worker.group.pipeline, push.job, push.datum, worker.id, api::json_text(line)});
+    lines.push_back({worker.group.project, worker.group.pipeline, push.job, push.datum, worker.id,
+                     api::json_text(line)});
   }
   services_.logs->add(lines);
 }
 
-void WorkerHub::worker_ended(const WorkerGroupId& group, const std::string& worker, bool oom, const std::string& reason) {
+void WorkerHub::worker_ended(const WorkerGroupId& group, const std::string& worker, bool oom,
+                             const std::string& reason) {
   {
     MutexLock lock(mutex_);
     seen_[group].erase(worker);
@@ -351,7 +388,9 @@ void WorkerHub::worker_ended(const WorkerGroupId& group, const std::string& work
   const auto run = controller ? controller->running() : nullptr;
   if (!run) return;
   const Status status = run->worker_lost(worker, oom, reason);
-  if (!status.ok()) log_warning("a lost worker's datum could not be recorded", {{"pipeline", group.pipeline}, {"error", status}});
+  if (!status.ok())
+    log_warning("a lost worker's datum could not be recorded",
+                {{"pipeline", group.pipeline}, {"error", status}});
   work_available(group);
 }
 

@@ -1,8 +1,10 @@
-// WorkerHub: the server's side of what workers say (docs/architecture.md, "Workers"), whatever carries it.
+// WorkerHub: the server's side of what workers say (docs/architecture.md, "Workers"), whatever
+// carries it.
 //
-// A worker is one of a group: a version of a pipeline. It proves that with a one-use credential, once, and gets a token: an HMAC over its group
-// and id under a key of the installation, so that it needs no record and outlives a restart of the server. The token reaches the datums of its
-// own group's running job and nothing else.
+// A worker is one of a group: a version of a pipeline. It proves that with a one-use credential,
+// once, and gets a token: an HMAC over its group and id under a key of the installation, so that it
+// needs no record and outlives a restart of the server. The token reaches the datums of its own
+// group's running job and nothing else.
 //
 // Thread safe.
 #pragma once
@@ -38,7 +40,8 @@ class WorkerHub {
     WorkerGroupId group;
     std::string id;
   };
-  // kUnauthenticated: unknown, used, or another worker's credential; another protocol or architecture is kFailedPrecondition.
+  // kUnauthenticated: unknown, used, or another worker's credential; another protocol or
+  // architecture is kFailedPrecondition.
   Result<api::HelloAnswer> hello(const api::HelloRequest& request);
   Result<Worker> authenticate(std::string_view token) const;
 
@@ -46,22 +49,26 @@ class WorkerHub {
   Result<api::LeaseAnswer> lease(const Worker& worker, const api::LeaseRequest& request);
   // The worker could not be told of these: they are taken back.
   void not_told(const Worker& worker, const api::LeaseAnswer& leased);
-  // Calls `answer` once, with datums, when there are some. It says whether the worker could be told; if not they are taken back. The worker stops
-  // waiting when it asks again or leaves (`forget`).
+  // Calls `answer` once, with datums, when there are some. It says whether the worker could be
+  // told; if not they are taken back. The worker stops waiting when it asks again or leaves
+  // (`forget`).
   using Answer = std::function<bool(const api::LeaseAnswer&)>;
   void wait_for_work(const Worker& worker, const api::LeaseRequest& request, Answer answer);
   void stop_waiting(const Worker& worker);
   void work_available(const WorkerGroupId& group);
 
   // Writes the inputs of datums that the worker holds.
-  Status send_inputs(const Worker& worker, const std::string& job, const std::vector<std::string>& datums, api::FileStreamWriter& out);
+  Status send_inputs(const Worker& worker, const std::string& job,
+                     const std::vector<std::string>& datums, api::FileStreamWriter& out);
   // Reads reports with their outputs; OK once all of them are durable.
-  Result<api::ResultsAnswer> take_results(const Worker& worker, const std::string& job, api::FileStreamReader& in);
+  Result<api::ResultsAnswer> take_results(const Worker& worker, const std::string& job,
+                                          api::FileStreamReader& in);
   api::RenewAnswer renew(const Worker& worker, const api::RenewRequest& request);
   void add_logs(const Worker& worker, const api::LogPush& push);
 
   // The runner saw the worker end.
-  void worker_ended(const WorkerGroupId& group, const std::string& worker, bool oom, const std::string& reason);
+  void worker_ended(const WorkerGroupId& group, const std::string& worker, bool oom,
+                    const std::string& reason);
 
   struct Count {
     int64_t running = 0;  // have said hello, or spoken since the server started
@@ -85,9 +92,11 @@ class WorkerHub {
     Answer answer;
   };
   mutable Mutex mutex_;
-  std::map<std::string, std::pair<WorkerGroupId, Hash>> credentials_ GUARDED_BY(mutex_);  // by worker id
+  std::map<std::string, std::pair<WorkerGroupId, Hash>> credentials_
+      GUARDED_BY(mutex_);  // by worker id
   std::map<WorkerGroupId, std::map<std::string, Parked>> parked_ GUARDED_BY(mutex_);
-  std::map<WorkerGroupId, std::map<std::string, int64_t>> seen_ GUARDED_BY(mutex_);  // worker -> monotonic ms
+  std::map<WorkerGroupId, std::map<std::string, int64_t>> seen_
+      GUARDED_BY(mutex_);  // worker -> monotonic ms
 };
 
 }  // namespace qanat::pipeline

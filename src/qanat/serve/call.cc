@@ -39,7 +39,8 @@ Status Call::answer_empty() {
 }
 
 Status denied(const Caller& caller, std::string_view scope) {
-  return permission_denied(str_cat("the token ", caller.name, " lacks ", scope), "ask for a token with that scope: `qanat create token`");
+  return permission_denied(str_cat("the token ", caller.name, " lacks ", scope),
+                           "ask for a token with that scope: `qanat create token`");
 }
 
 }  // namespace qanat::serve

@@ -1,6 +1,8 @@
-// Call: one request to the API, as its handler sees it: matched to its route, authenticated, and allowed what the route asks for.
+// Call: one request to the API, as its handler sees it: matched to its route, authenticated, and
+// allowed what the route asks for.
 //
-// A handler answers through it, or gives back an error that becomes the answer. Used by one thread, until the handler returns.
+// A handler answers through it, or gives back an error that becomes the answer. Used by one thread,
+// until the handler returns.
 #pragma once
 
 #include <memory>
@@ -19,8 +21,14 @@ namespace qanat::serve {
 
 class Call {
  public:
-  Call(State& state, net::Request& request, net::Response& response, api::RouteMatch match, net::Query query, std::shared_ptr<const Caller> caller)
-      : state(state), request(request), response(response), caller_(std::move(caller)), match_(std::move(match)), query_(std::move(query)) {}
+  Call(State& state, net::Request& request, net::Response& response, api::RouteMatch match,
+       net::Query query, std::shared_ptr<const Caller> caller)
+      : state(state),
+        request(request),
+        response(response),
+        caller_(std::move(caller)),
+        match_(std::move(match)),
+        query_(std::move(query)) {}
 
   State& state;
   net::Request& request;
@@ -33,7 +41,9 @@ class Call {
   // A parameter of the path; "" if the route has none of that name.
   std::string path(std::string_view name) const;
   std::string project() const { return path("project"); }
-  std::string query_or(std::string_view name, std::string_view otherwise = {}) const { return query_.get_or(name, otherwise); }
+  std::string query_or(std::string_view name, std::string_view otherwise = {}) const {
+    return query_.get_or(name, otherwise);
+  }
   Result<std::string> required(std::string_view name) const;
   // `page` and `limit` of a list.
   Result<version::PageRequest> page() const;

@@ -13,7 +13,8 @@ api::BranchInfo show(const version::BranchInfo& branch) {
   info.name = branch.name.branch;
   info.head = branch.record.head;
   info.open_commit = branch.record.open;
-  for (const version::BranchName& source : branch.record.provenance) info.provenance.push_back({source.repo, source.branch});
+  for (const version::BranchName& source : branch.record.provenance)
+    info.provenance.push_back({source.repo, source.branch});
   info.created = {branch.record.created_ms};
   return info;
 }
@@ -26,8 +27,11 @@ api::CommitInfo show(const version::CommitInfo& commit) {
   info.branch = record.branch;
   info.id = commit.id;
   info.parent = record.parent;
-  info.state = !record.finished() ? api::CommitState::kOpen : record.error.empty() ? api::CommitState::kFinished : api::CommitState::kFailed;
-  info.kind = record.origin == version::CommitOrigin::kPipeline ? api::CommitKind::kAuto : api::CommitKind::kUser;
+  info.state = !record.finished()     ? api::CommitState::kOpen
+               : record.error.empty() ? api::CommitState::kFinished
+                                      : api::CommitState::kFailed;
+  info.kind = record.origin == version::CommitOrigin::kPipeline ? api::CommitKind::kAuto
+                                                                : api::CommitKind::kUser;
   info.error = record.error;
   info.description = record.description;
   info.started = {record.started_ms};
@@ -69,13 +73,14 @@ api::WaveInfo show(std::string_view project, const version::WaveInfo& wave) {
                : wave.record.cause == version::WaveCause::kHeadMoved ? api::WaveCause::kHeadMoved
                                                                      : api::WaveCause::kPipeline;
   info.created = {wave.record.created_ms};
-  for (const version::HeadChange& change : wave.record.changed) info.changed.push_back({change.branch.repo, change.branch.branch, change.commit});
+  for (const version::HeadChange& change : wave.record.changed)
+    info.changed.push_back({change.branch.repo, change.branch.branch, change.commit});
   info.pipelines = wave.record.members;
   return info;
 }
 
-api::JobInfo show_job(State& state, const std::string& project, const std::string& pipeline, const pipeline::JobRecord& stored,
-                      const pipeline::Controller* controller) {
+api::JobInfo show_job(State& state, const std::string& project, const std::string& pipeline,
+                      const pipeline::JobRecord& stored, const pipeline::Controller* controller) {
   pipeline::JobRecord record = stored;
   int64_t running = 0;
   if (controller != nullptr && !is_final(record.state)) {
@@ -95,7 +100,8 @@ api::JobInfo show_job(State& state, const std::string& project, const std::strin
   info.created = {record.created_ms};
   info.started = {record.started_ms};
   info.finished = {record.finished_ms};
-  for (const pipeline::JobInput& input : record.inputs) info.inputs.push_back({input.name, input.repo, input.branch, input.commit});
+  for (const pipeline::JobInput& input : record.inputs)
+    info.inputs.push_back({input.name, input.repo, input.branch, input.commit});
   if (is_final(record.state)) info.output_commit = record.id;
   const pipeline::JobCounts& c = record.counts;
   info.datums.total = c.total;
@@ -104,12 +110,16 @@ api::JobInfo show_job(State& state, const std::string& project, const std::strin
   info.datums.failed = c.failed;
   info.datums.recovered = c.recovered;
   info.datums.running = running;
-  info.datums.waiting = is_final(record.state) ? 0 : std::max<int64_t>(0, c.total - c.processed - c.skipped - c.failed - c.recovered - running);
+  info.datums.waiting = is_final(record.state)
+                            ? 0
+                            : std::max<int64_t>(0, c.total - c.processed - c.skipped - c.failed -
+                                                       c.recovered - running);
   info.download_bytes = c.download_bytes;
   info.upload_bytes = c.upload_bytes;
   info.restarts = c.restarts;
   info.wave = record.wave;
-  const auto spec = pipeline::load_spec(*state.meta, project, pipeline, record.spec_version, state.pipelines->services().runner_kind);
+  const auto spec = pipeline::load_spec(*state.meta, project, pipeline, record.spec_version,
+                                        state.pipelines->services().runner_kind);
   if (spec.ok()) {
     info.image_digest = (*spec)->record.image_digest;
     info.output_branch = (*spec)->spec.output_branch;
@@ -122,7 +132,8 @@ api::JobInfo show_job(State& state, const std::string& project, const std::strin
   return info;
 }
 
-api::JobInfo show_waiting(const pipeline::Controller& controller, const pipeline::Controller::Waiting& waiting) {
+api::JobInfo show_waiting(const pipeline::Controller& controller,
+                          const pipeline::Controller::Waiting& waiting) {
   api::JobInfo info;
   info.project = controller.project();
   info.pipeline = controller.name();
@@ -131,11 +142,13 @@ api::JobInfo show_waiting(const pipeline::Controller& controller, const pipeline
   info.reason = controller.trouble();
   info.pipeline_version = controller.record().version;
   info.wave = waiting.wave;
-  for (const pipeline::InputBranch& input : controller.record().inputs) info.inputs.push_back({input.repo, input.repo, input.branch, ""});
+  for (const pipeline::InputBranch& input : controller.record().inputs)
+    info.inputs.push_back({input.repo, input.repo, input.branch, ""});
   return info;
 }
 
-api::DatumInfo show_datum(const pipeline::JobRecord& job, std::string_view sort_key, const pipeline::DatumRow& row) {
+api::DatumInfo show_datum(const pipeline::JobRecord& job, std::string_view sort_key,
+                          const pipeline::DatumRow& row) {
   api::DatumInfo info;
   info.id = pipeline::datum_id(sort_key).to_hex();
   info.job = job.id;
@@ -150,7 +163,9 @@ api::DatumInfo show_datum(const pipeline::JobRecord& job, std::string_view sort_
       info.state = api::DatumState::kRecovered;
       break;
     default:
-      info.state = pipeline::outcome_in(row, job.id) == pipeline::DatumOutcomeInJob::kRan ? api::DatumState::kSuccess : api::DatumState::kSkipped;
+      info.state = pipeline::outcome_in(row, job.id) == pipeline::DatumOutcomeInJob::kRan
+                       ? api::DatumState::kSuccess
+                       : api::DatumState::kSkipped;
   }
   for (const pipeline::DatumInput& input : row.inputs) {
     api::DatumInputInfo shown;
@@ -179,16 +194,23 @@ api::DatumInfo show_datum(const pipeline::JobRecord& job, std::string_view sort_
   info.key = row.result_key.to_hex();
   info.reason = pipeline::reason_name(row.reason);
   if (info.state == api::DatumState::kSkipped) {
-    info.reason = row.decided_in == job.id ? str_cat("same result key as in job ", row.origin) : "unchanged since job " + row.origin;
+    info.reason = row.decided_in == job.id ? str_cat("same result key as in job ", row.origin)
+                                           : "unchanged since job " + row.origin;
   }
   return info;
 }
 
-Result<std::optional<pipeline::JobRecord>> find_job(State& state, const std::string& project, const std::string& pipeline, const std::string& id) {
-  if (!is_id(id)) return invalid_argument(str_cat(quoted(id), " is not the id of a job"), "a job's id has 32 hex digits; `qanat list job` shows them");
+Result<std::optional<pipeline::JobRecord>> find_job(State& state, const std::string& project,
+                                                    const std::string& pipeline,
+                                                    const std::string& id) {
+  if (!is_id(id))
+    return invalid_argument(str_cat(quoted(id), " is not the id of a job"),
+                            "a job's id has 32 hex digits; `qanat list job` shows them");
   const auto wave = state.versions->inspect_wave(project, id);
   if (!wave.ok()) {
-    if (wave.code() == Code::kNotFound) return not_found(str_cat("there is no job ", pipeline, "@", id), "`qanat list job -p " + pipeline + "` shows its jobs");
+    if (wave.code() == Code::kNotFound)
+      return not_found(str_cat("there is no job ", pipeline, "@", id),
+                       "`qanat list job -p " + pipeline + "` shows its jobs");
     return wave.status();
   }
   const std::string key = pipeline::job_key(project, pipeline, wave->number);
@@ -198,7 +220,8 @@ Result<std::optional<pipeline::JobRecord>> find_job(State& state, const std::str
   return std::optional<pipeline::JobRecord>(std::move(record));
 }
 
-Result<api::JobInfo> find_job_info(State& state, const std::string& project, const std::string& pipeline, const std::string& id) {
+Result<api::JobInfo> find_job_info(State& state, const std::string& project,
+                                   const std::string& pipeline, const std::string& id) {
   QANAT_ASSIGN_OR_RETURN(const auto record, find_job(state, project, pipeline, id));
   const auto controller = state.pipelines->find(project, pipeline);
   if (record) return show_job(state, project, pipeline, *record, controller.get());
@@ -207,7 +230,8 @@ Result<api::JobInfo> find_job_info(State& state, const std::string& project, con
       if (waiting.id == id) return show_waiting(*controller, waiting);
     }
   }
-  return not_found(str_cat("there is no job ", pipeline, "@", id), "`qanat list job -p " + pipeline + "` shows its jobs");
+  return not_found(str_cat("there is no job ", pipeline, "@", id),
+                   "`qanat list job -p " + pipeline + "` shows its jobs");
 }
 
 }  // namespace qanat::serve

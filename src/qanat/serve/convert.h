@@ -23,16 +23,21 @@ std::string show_path(std::string_view path, bool is_directory);
 api::WaveInfo show(std::string_view project, const version::WaveInfo& wave);
 
 // A job from its record; `controller` (may be null) adds what is known of a running one.
-api::JobInfo show_job(State& state, const std::string& project, const std::string& pipeline, const pipeline::JobRecord& record,
-                      const pipeline::Controller* controller);
+api::JobInfo show_job(State& state, const std::string& project, const std::string& pipeline,
+                      const pipeline::JobRecord& record, const pipeline::Controller* controller);
 // A job that waits for its inputs.
-api::JobInfo show_waiting(const pipeline::Controller& controller, const pipeline::Controller::Waiting& waiting);
-api::DatumInfo show_datum(const pipeline::JobRecord& job, std::string_view sort_key, const pipeline::DatumRow& row);
+api::JobInfo show_waiting(const pipeline::Controller& controller,
+                          const pipeline::Controller::Waiting& waiting);
+api::DatumInfo show_datum(const pipeline::JobRecord& job, std::string_view sort_key,
+                          const pipeline::DatumRow& row);
 
 // The record of a job by its id, or nothing if it waits or is not there.
-Result<std::optional<pipeline::JobRecord>> find_job(State& state, const std::string& project, const std::string& pipeline, const std::string& id);
+Result<std::optional<pipeline::JobRecord>> find_job(State& state, const std::string& project,
+                                                    const std::string& pipeline,
+                                                    const std::string& id);
 // What list and inspect show of it; kNotFound names it.
-Result<api::JobInfo> find_job_info(State& state, const std::string& project, const std::string& pipeline, const std::string& id);
+Result<api::JobInfo> find_job_info(State& state, const std::string& project,
+                                   const std::string& pipeline, const std::string& id);
 
 // A list's page.
 template <class Shown, class Item, class Show>

@@ -1,4 +1,5 @@
-// Files: writing (streams of edits, single files, URLs, deletes) and reading (bytes, lists, globs, archives, diffs, history).
+// Files: writing (streams of edits, single files, URLs, deletes) and reading (bytes, lists, globs,
+// archives, diffs, history).
 
 #include "qanat/api/address.h"
 #include "qanat/api/error.h"
@@ -21,16 +22,21 @@ constexpr uint64_t kMaxSearch = 10'000;
 version::RepoName repo_of(const Call& call) { return {call.project(), call.path("repo")}; }
 std::string ref_of(const Call& call) { return call.query_or("ref", api::kDefaultBranch); }
 
-// One request that changes files: bytes become stored files as they come, edits are gathered, and all of it is applied at once.
+// One request that changes files: bytes become stored files as they come, edits are gathered, and
+// all of it is applied at once.
 class Edit {
  public:
-  static Result<std::unique_ptr<Edit>> begin(Call& call, content::ContentStore::WriterOptions options = {}) {
+  static Result<std::unique_ptr<Edit>> begin(Call& call,
+                                             content::ContentStore::WriterOptions options = {}) {
     // Refused before a body of any size is read, not after.
     QANAT_ASSIGN_OR_RETURN(const auto repo, call.state.versions->inspect_repo(repo_of(call)));
     if (!repo.record.pipeline.empty()) {
-      return failed_precondition(str_cat("repo ", repo.repo, " is the output of pipeline ", repo.record.pipeline, ": only that pipeline writes to it"), "put the file into one of the pipeline's input repos");
+      return failed_precondition(str_cat("repo ", repo.repo, " is the output of pipeline ",
+                                         repo.record.pipeline, ": only that pipeline writes to it"),
+                                 "put the file into one of the pipeline's input repos");
     }
-    QANAT_ASSIGN_OR_RETURN(content::ContentStore * content, call.state.contents->project(call.project()));
+    QANAT_ASSIGN_OR_RETURN(content::ContentStore * content,
+                           call.state.contents->project(call.project()));
     return std::unique_ptr<Edit>(new Edit(call, content, options));
   }
 
@@ -43,16 +49,20 @@ class Edit {
       QANAT_RETURN_IF_ERROR(files_.append({buffer_.data(), got}));
     }
     QANAT_ASSIGN_OR_RETURN(const content::FileRef file, files_.finish());
-    return edits_.add(append ? content::TreeEdit::append(path, file) : content::TreeEdit::put(path, file));
+    return edits_.add(append ? content::TreeEdit::append(path, file)
+                             : content::TreeEdit::put(path, file));
   }
   Status remove(const std::string& path) { return edits_.add(content::TreeEdit::remove(path)); }
 
   Status copy(const api::CopySource& source, const std::string& path) {
     const std::string repo = source.repo.empty() ? call_.path("repo") : source.repo;
-    if (!call_.caller().may_read(call_.project(), repo)) return denied(call_.caller(), "reader:" + repo);
-    QANAT_ASSIGN_OR_RETURN(const auto commit, call_.state.versions->resolve({call_.project(), repo}, source.ref));
+    if (!call_.caller().may_read(call_.project(), repo))
+      return denied(call_.caller(), "reader:" + repo);
+    QANAT_ASSIGN_OR_RETURN(const auto commit,
+                           call_.state.versions->resolve({call_.project(), repo}, source.ref));
     QANAT_ASSIGN_OR_RETURN(const std::string from, parse_path(source.path));
-    QANAT_ASSIGN_OR_RETURN(const content::TreeEntry entry, content::Tree(content_->blobs(), commit.record.root).stat(from));
+    QANAT_ASSIGN_OR_RETURN(const content::TreeEntry entry,
+                           content::Tree(content_->blobs(), commit.record.root).stat(from));
     if (!entry.is_directory) return edits_.add(content::TreeEdit::put(path, entry.file));
     return edits_.add(content::TreeEdit::put_directory(path, entry.directory));
   }
@@ -61,8 +71,12 @@ class Edit {
   Status finish(const std::string& description) {
     if (edits_.size() == 0) return invalid_argument("the request holds no edits");
     // Applied again when the head moved meanwhile.
-    QANAT_ASSIGN_OR_RETURN(const auto written, call_.state.versions->apply(repo_of(call_), ref_of(call_), *writer_,
-                                                                          [this](const content::TreeRoot& base) { return edits_.apply(*writer_, base); }, description));
+    QANAT_ASSIGN_OR_RETURN(const auto written, call_.state.versions->apply(
+                                                   repo_of(call_), ref_of(call_), *writer_,
+                                                   [this](const content::TreeRoot& base) {
+                                                     return edits_.apply(*writer_, base);
+                                                   },
+                                                   description));
     return call_.answer(show(written.commit));
   }
 
@@ -72,7 +86,8 @@ class Edit {
         content_(content),
         writer_(content->new_writer(options)),
         files_(*writer_),
-        edits_(*call.state.scratch.file_system, call.state.scratch.directory, call.state.scratch.memory_budget) {}
+        edits_(*call.state.scratch.file_system, call.state.scratch.directory,
+               call.state.scratch.memory_budget) {}
 
   Call& call_;
   content::ContentStore* content_;
@@ -91,7 +106,8 @@ Status of_sender(Status status) {
 Status edit_files(Call& call) {
   QANAT_ASSIGN_OR_RETURN(const auto edit, Edit::begin(call));
   std::string description = call.query_or("description");
-  api::FileStreamReader in([&call](char* buffer, size_t size) { return call.request.read(buffer, size); });
+  api::FileStreamReader in(
+      [&call](char* buffer, size_t size) { return call.request.read(buffer, size); });
   const auto content = [&in](char* buffer, size_t size) -> Result<size_t> {
     auto got = in.read(buffer, size);
     if (!got.ok()) return of_sender(got.status());
@@ -129,7 +145,9 @@ Status put_file(Call& call) {
   QANAT_ASSIGN_OR_RETURN(const bool append, call.query().get_bool("append"));
   QANAT_ASSIGN_OR_RETURN(const std::string path, parse_path(call.path("path")));
   QANAT_ASSIGN_OR_RETURN(const auto edit, Edit::begin(call));
-  QANAT_RETURN_IF_ERROR(edit->put(path, append, [&call](char* buffer, size_t size) { return call.request.read(buffer, size); }));
+  QANAT_RETURN_IF_ERROR(edit->put(path, append, [&call](char* buffer, size_t size) {
+    return call.request.read(buffer, size);
+  }));
   return edit->finish(call.query_or("description"));
 }
 
@@ -139,14 +157,19 @@ Status put_url(Call& call) {
   net::ClientRequest request;
   QANAT_ASSIGN_OR_RETURN(request.url, net::Url::parse(body.url));
   if (request.url.scheme != "http" && request.url.scheme != "https") {
-    return invalid_argument(str_cat("URLs of scheme ", request.url.scheme, " cannot be fetched"), "http and https can");
+    return invalid_argument(str_cat("URLs of scheme ", request.url.scheme, " cannot be fetched"),
+                            "http and https can");
   }
   QANAT_ASSIGN_OR_RETURN(const auto edit, Edit::begin(call));
   request.max_redirects = 10;
   auto answer = call.state.fetcher->send(request);
   if (!answer.ok()) return answer.status().with_context(str_cat("fetching ", body.url));
-  if (!(*answer)->ok()) return failed_precondition(str_cat("fetching ", body.url, ": it answered with HTTP status ", (*answer)->status()));
-  const Status put = edit->put(path, body.append, [&answer](char* buffer, size_t size) { return (*answer)->read(buffer, size); });
+  if (!(*answer)->ok())
+    return failed_precondition(
+        str_cat("fetching ", body.url, ": it answered with HTTP status ", (*answer)->status()));
+  const Status put = edit->put(path, body.append, [&answer](char* buffer, size_t size) {
+    return (*answer)->read(buffer, size);
+  });
   if (!put.ok()) return put.with_context(str_cat("fetching ", body.url));
   return edit->finish(call.query_or("description"));
 }
@@ -155,9 +178,13 @@ Status delete_file(Call& call) {
   QANAT_ASSIGN_OR_RETURN(const std::string path, parse_path(call.path("path")));
   const std::string ref = ref_of(call);
   // A delete of what is not there is most likely a mistake in the path.
-  QANAT_ASSIGN_OR_RETURN(const auto commit, call.state.versions->resolve_for_write(repo_of(call), ref));
-  QANAT_ASSIGN_OR_RETURN(content::ContentStore * content, call.state.contents->project(call.project()));
-  const auto entry = content::Tree(content->blobs(), commit ? commit->record.root : content::TreeRoot()).stat(path);
+  QANAT_ASSIGN_OR_RETURN(const auto commit,
+                         call.state.versions->resolve_for_write(repo_of(call), ref));
+  QANAT_ASSIGN_OR_RETURN(content::ContentStore * content,
+                         call.state.contents->project(call.project()));
+  const auto entry =
+      content::Tree(content->blobs(), commit ? commit->record.root : content::TreeRoot())
+          .stat(path);
   if (!entry.ok()) return entry.status().with_context(str_cat(call.path("repo"), "@", ref));
   QANAT_ASSIGN_OR_RETURN(const auto edit, Edit::begin(call, {.may_use_reserve = true}));
   QANAT_RETURN_IF_ERROR(edit->remove(path));
@@ -201,10 +228,12 @@ Status get_file(Call& call) {
   headers.set("Qanat-Commit", source.commit.id);
   headers.set("Qanat-Revision", std::to_string(call.state.meta->current_revision()));
   if (call.request.head().headers.get("If-None-Match") == tag) return call.response.send(304, "");
-  const net::ByteRange range = net::parse_range(call.request.head().headers.get("Range"), file.size);
+  const net::ByteRange range =
+      net::parse_range(call.request.head().headers.get("Range"), file.size);
   if (range.kind == net::ByteRange::Kind::kUnsatisfiable) {
     headers.set("Content-Range", str_cat("bytes */", file.size));
-    const Status status = invalid_argument(str_cat("the range begins after the end of /", path, ", which has ", file.size, " bytes"));
+    const Status status = invalid_argument(
+        str_cat("the range begins after the end of /", path, ", which has ", file.size, " bytes"));
     return call.response.send(416, api::error_json(status), "application/json");
   }
   const bool part = range.kind == net::ByteRange::Kind::kPart;
@@ -214,7 +243,8 @@ Status get_file(Call& call) {
   QANAT_RETURN_IF_ERROR(call.response.start(part ? 206 : 200, length));
   if (call.request.head().method != net::Method::kHead) {
     content::FileReader reader(source.content->blobs(), file);
-    QANAT_RETURN_IF_ERROR(reader.read_range(first, length, [&call](std::string_view bytes) { return call.response.write(bytes); }));
+    QANAT_RETURN_IF_ERROR(reader.read_range(
+        first, length, [&call](std::string_view bytes) { return call.response.write(bytes); }));
   }
   return call.response.finish();
 }
@@ -231,8 +261,10 @@ Status list_files(Call& call) {
     list.items.push_back(show_file(path, *entry));
     return call.answer(list);
   }
-  QANAT_ASSIGN_OR_RETURN(const auto entries, source.tree().list(path, page.token, static_cast<size_t>(page.limit)));
-  for (const content::NamedEntry& e : entries) list.items.push_back(show_file(join_path(path, e.name), e.entry));
+  QANAT_ASSIGN_OR_RETURN(const auto entries,
+                         source.tree().list(path, page.token, static_cast<size_t>(page.limit)));
+  for (const content::NamedEntry& e : entries)
+    list.items.push_back(show_file(join_path(path, e.name), e.entry));
   if (entries.size() == static_cast<size_t>(page.limit)) list.next = entries.back().name;
   return call.answer(list);
 }
@@ -245,14 +277,17 @@ Status glob_files(Call& call) {
   api::List<api::FileInfo> list;
   list.revision = call.state.meta->current_revision();
   std::string last;
-  QANAT_ASSIGN_OR_RETURN(const bool at_end, source.tree().glob(glob,
-                                                              [&](std::string_view path, const content::TreeEntry& entry) -> Result<bool> {
-                                                                if (list.items.size() == static_cast<size_t>(page.limit)) return false;
-                                                                list.items.push_back(show_file(path, entry));
-                                                                last = path;
-                                                                return true;
-                                                              },
-                                                              page.token));
+  QANAT_ASSIGN_OR_RETURN(
+      const bool at_end,
+      source.tree().glob(
+          glob,
+          [&](std::string_view path, const content::TreeEntry& entry) -> Result<bool> {
+            if (list.items.size() == static_cast<size_t>(page.limit)) return false;
+            list.items.push_back(show_file(path, entry));
+            last = path;
+            return true;
+          },
+          page.token));
   if (!at_end) list.next = last;
   return call.answer(list);
 }
@@ -286,7 +321,8 @@ Status archive(Call& call) {
     head.size_bytes = static_cast<int64_t>(entry->bytes());
   } else {
     QANAT_ASSIGN_OR_RETURN(glob, Glob::compile("/" + wanted));
-    if (glob->is_literal()) return missing(call, not_found(str_cat("/", wanted, " does not exist")));
+    if (glob->is_literal())
+      return missing(call, not_found(str_cat("/", wanted, " does not exist")));
   }
   call.response.headers().set("Content-Type", std::string(api::kFileStreamType));
   QANAT_RETURN_IF_ERROR(call.response.start(200, std::nullopt));
@@ -294,7 +330,8 @@ Status archive(Call& call) {
   auto send = [&](std::string_view file_path, const content::TreeEntry& file) -> Result<bool> {
     QANAT_RETURN_IF_ERROR(out.begin_put(file_path, false));
     content::FileReader reader(source.content->blobs(), file.file);
-    QANAT_RETURN_IF_ERROR(reader.read_range(0, file.file.size, [&out](std::string_view bytes) { return out.data(bytes); }));
+    QANAT_RETURN_IF_ERROR(reader.read_range(
+        0, file.file.size, [&out](std::string_view bytes) { return out.data(bytes); }));
     QANAT_RETURN_IF_ERROR(out.end_put());
     return true;
   };
@@ -305,12 +342,14 @@ Status archive(Call& call) {
       return tree.walk(*path, send).status();
     }
     std::string inside;  // the last directory that matched: what is in it has been sent
-    return tree.glob(*glob, [&](std::string_view match, const content::TreeEntry& found) -> Result<bool> {
-                 if (!inside.empty() && path_is_within(match, inside)) return true;
-                 if (!found.is_directory) return send(match, found);
-                 inside = match;
-                 return tree.walk(match, send);
-               })
+    return tree
+        .glob(*glob,
+              [&](std::string_view match, const content::TreeEntry& found) -> Result<bool> {
+                if (!inside.empty() && path_is_within(match, inside)) return true;
+                if (!found.is_directory) return send(match, found);
+                inside = match;
+                return tree.walk(match, send);
+              })
         .status();
   };
   const Status status = send_all();
@@ -331,31 +370,39 @@ Status diff_files(Call& call) {
   const std::string base_ref = call.query_or("base");
   if (base_ref.empty()) {
     if (!source.commit.record.parent.empty()) {
-      QANAT_ASSIGN_OR_RETURN(const auto parent, call.state.versions->resolve(repo_of(call), source.commit.record.parent));
+      QANAT_ASSIGN_OR_RETURN(const auto parent, call.state.versions->resolve(
+                                                    repo_of(call), source.commit.record.parent));
       base = parent.record.root;
     }
   } else {
     const std::string base_repo = call.query_or("base_repo", call.path("repo"));
-    if (!call.caller().may_read(call.project(), base_repo)) return denied(call.caller(), "reader:" + base_repo);
-    QANAT_ASSIGN_OR_RETURN(const auto commit, call.state.versions->resolve({call.project(), base_repo}, base_ref));
+    if (!call.caller().may_read(call.project(), base_repo))
+      return denied(call.caller(), "reader:" + base_repo);
+    QANAT_ASSIGN_OR_RETURN(const auto commit,
+                           call.state.versions->resolve({call.project(), base_repo}, base_ref));
     base = commit.record.root;
   }
   api::List<api::FileDiff> list;
   list.revision = call.state.meta->current_revision();
   std::string last;
-  QANAT_ASSIGN_OR_RETURN(const bool at_end, content::diff_trees(source.content->blobs(), base, source.commit.record.root, path,
-                                                               [&](const content::TreeDifference& d) -> Result<bool> {
-                                                                 if (list.items.size() == static_cast<size_t>(page.limit)) return false;
-                                                                 api::FileDiff diff;
-                                                                 diff.path = show_path(d.path, false);
-                                                                 diff.op = !d.before ? api::DiffOp::kAdded : !d.after ? api::DiffOp::kDeleted : api::DiffOp::kChanged;
-                                                                 if (d.before) diff.before = show_file(d.path, *d.before);
-                                                                 if (d.after) diff.after = show_file(d.path, *d.after);
-                                                                 list.items.push_back(std::move(diff));
-                                                                 last = d.path;
-                                                                 return true;
-                                                               },
-                                                               page.token));
+  QANAT_ASSIGN_OR_RETURN(const bool at_end,
+                         content::diff_trees(
+                             source.content->blobs(), base, source.commit.record.root, path,
+                             [&](const content::TreeDifference& d) -> Result<bool> {
+                               if (list.items.size() == static_cast<size_t>(page.limit))
+                                 return false;
+                               api::FileDiff diff;
+                               diff.path = show_path(d.path, false);
+                               diff.op = !d.before  ? api::DiffOp::kAdded
+                                         : !d.after ? api::DiffOp::kDeleted
+                                                    : api::DiffOp::kChanged;
+                               if (d.before) diff.before = show_file(d.path, *d.before);
+                               if (d.after) diff.after = show_file(d.path, *d.after);
+                               list.items.push_back(std::move(diff));
+                               last = d.path;
+                               return true;
+                             },
+                             page.token));
   if (!at_end) list.next = last;
   return call.answer(list);
 }
@@ -364,7 +411,9 @@ Status file_history(Call& call) {
   QANAT_ASSIGN_OR_RETURN(const std::string path, parse_path(call.query_or("path")));
   QANAT_ASSIGN_OR_RETURN(const auto page, call.page());
   const std::string from = page.token.empty() ? ref_of(call) : page.token;
-  QANAT_ASSIGN_OR_RETURN(const auto history, call.state.versions->history(repo_of(call), from, path, {page.limit, kMaxSearch}));
+  QANAT_ASSIGN_OR_RETURN(
+      const auto history,
+      call.state.versions->history(repo_of(call), from, path, {page.limit, kMaxSearch}));
   api::List<api::FileChange> list;
   list.revision = call.state.meta->current_revision();
   list.next = history.next;

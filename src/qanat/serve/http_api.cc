@@ -15,11 +15,15 @@ constexpr auto kRevisionTimeout = std::chrono::milliseconds(10'000);
 std::string_view bearer_token(const net::RequestHead& head) {
   const std::string_view value = head.headers.get("Authorization");
   constexpr std::string_view kScheme = "Bearer ";
-  return value.size() > kScheme.size() && equal_ignoring_case(value.substr(0, kScheme.size()), kScheme) ? trim(value.substr(kScheme.size())) : std::string_view();
+  return value.size() > kScheme.size() &&
+                 equal_ignoring_case(value.substr(0, kScheme.size()), kScheme)
+             ? trim(value.substr(kScheme.size()))
+             : std::string_view();
 }
 
 void answer_error(net::Response& response, const Status& status) {
-  // Once the answer has begun, cutting the connection is the only way left to say that it is not whole.
+  // Once the answer has begun, cutting the connection is the only way left to say that it is not
+  // whole.
   if (response.started()) return;
   if (status.code() == Code::kUnauthenticated) response.headers().set("WWW-Authenticate", "Bearer");
   (void)response.send(net::http_status(status.code()), api::error_json(status), "application/json");
@@ -37,25 +41,30 @@ HttpApi::HttpApi(State& state) : state_(state) {
 std::vector<std::string> HttpApi::missing() const {
   std::vector<std::string> missing;
   for (const api::Route& route : api::routes()) {
-    if (!route.path.starts_with("/worker/") && !handlers_.contains(route.id)) missing.emplace_back(route.id);
+    if (!route.path.starts_with("/worker/") && !handlers_.contains(route.id))
+      missing.emplace_back(route.id);
   }
   return missing;
 }
 
 void HttpApi::handle(net::Request& request, net::Response& response) {
   static Counter& requests = counter("qanat_api_requests_total", "Requests to the API");
-  static Counter& failures = counter("qanat_api_errors_total", "Requests to the API that were answered with an error");
+  static Counter& failures =
+      counter("qanat_api_errors_total", "Requests to the API that were answered with an error");
   requests.add();
   const Status status = dispatch(request, response);
   if (status.ok()) return;
   failures.add();
   if (status.code() == Code::kInternal || status.code() == Code::kDataLoss) {
-    log_error("request failed", {{"method", request.head().method_text}, {"path", request.head().path}, {"error", status}});
+    log_error(
+        "request failed",
+        {{"method", request.head().method_text}, {"path", request.head().path}, {"error", status}});
   }
   answer_error(response, status);
 }
 
-Status HttpApi::authorize(const api::RouteMatch& match, const net::Query& query, const Caller& caller) const {
+Status HttpApi::authorize(const api::RouteMatch& match, const net::Query& query,
+                          const Caller& caller) const {
   const api::Route& route = *match.route;
   auto value = [&](std::string_view name) {
     const auto found = match.parameters.find(name);
@@ -74,7 +83,9 @@ Status HttpApi::authorize(const api::RouteMatch& match, const net::Query& query,
     case api::Right::kOperator:
       return caller.may_operate(project, name) ? ok_status() : denied(caller, "operator:" + name);
     case api::Right::kObserver:
-      return caller.may_observe(project, name) ? ok_status() : denied(caller, str_cat("operator:", name, " or reader:", name));
+      return caller.may_observe(project, name)
+                 ? ok_status()
+                 : denied(caller, str_cat("operator:", name, " or reader:", name));
     case api::Right::kAdmin:
       return caller.is_admin() ? ok_status() : denied(caller, "admin");
     case api::Right::kWorker:
@@ -107,7 +118,8 @@ Status HttpApi::dispatch(net::Request& request, net::Response& response) {
     QANAT_RETURN_IF_ERROR(state_.meta->wait_revision(wanted, kRevisionTimeout));
   }
   const auto handler = handlers_.find(match->route->id);
-  if (handler == handlers_.end()) return not_found(str_cat("nothing is served at ", head.path, " here"));
+  if (handler == handlers_.end())
+    return not_found(str_cat("nothing is served at ", head.path, " here"));
   Call call(state_, request, response, *std::move(match), std::move(query), std::move(caller));
   return handler->second(call);
 }

@@ -1,5 +1,5 @@
-// HttpApi: answers requests by api/routes.h. Finds the route, the caller and whether it may, waits for the revision that the request names, calls
-// the handler, and turns its error into an answer.
+// HttpApi: answers requests by api/routes.h. Finds the route, the caller and whether it may, waits
+// for the revision that the request names, calls the handler, and turns its error into an answer.
 //
 // Thread safe; handlers run on the server's pool threads.
 #pragma once
@@ -37,7 +37,8 @@ class HttpApi {
 
  private:
   Status dispatch(net::Request& request, net::Response& response);
-  Status authorize(const api::RouteMatch& match, const net::Query& query, const Caller& caller) const;
+  Status authorize(const api::RouteMatch& match, const net::Query& query,
+                   const Caller& caller) const;
 
   State& state_;
   Handlers handlers_;

@@ -13,22 +13,31 @@ namespace qanat::serve {
 namespace {
 
 // Jobs of one pipeline, newest first, those of waves below `before`; waiting ones included.
-Result<std::vector<api::JobInfo>> jobs_of(State& state, const pipeline::Controller& controller, int64_t before, size_t limit) {
+Result<std::vector<api::JobInfo>> jobs_of(State& state, const pipeline::Controller& controller,
+                                          int64_t before, size_t limit) {
   std::vector<api::JobInfo> jobs;
   std::map<int64_t, bool, std::greater<>> seen;
   const std::string prefix = pipeline::jobs_prefix(controller.project(), controller.name());
   const auto waiting = controller.waiting();
-  QANAT_ASSIGN_OR_RETURN(const auto found, state.meta->range(meta::KeyRange::between(prefix, before == INT64_MAX ? meta::prefix_end(prefix) : pipeline::job_key(controller.project(), controller.name(), before)),
-                                                            {.limit = static_cast<int64_t>(limit), .descending = true}));
+  QANAT_ASSIGN_OR_RETURN(
+      const auto found,
+      state.meta->range(
+          meta::KeyRange::between(
+              prefix, before == INT64_MAX
+                          ? meta::prefix_end(prefix)
+                          : pipeline::job_key(controller.project(), controller.name(), before)),
+          {.limit = static_cast<int64_t>(limit), .descending = true}));
   for (const meta::KeyValue& item : found.items) {
-    QANAT_ASSIGN_OR_RETURN(const auto record, pipeline::decode<pipeline::JobRecord>(item.key, item.value));
+    QANAT_ASSIGN_OR_RETURN(const auto record,
+                           pipeline::decode<pipeline::JobRecord>(item.key, item.value));
     seen[record.wave] = true;
     jobs.push_back(show_job(state, controller.project(), controller.name(), record, &controller));
   }
   for (const auto& w : waiting) {
     if (w.wave < before && !seen.contains(w.wave)) jobs.push_back(show_waiting(controller, w));
   }
-  std::sort(jobs.begin(), jobs.end(), [](const api::JobInfo& a, const api::JobInfo& b) { return a.wave > b.wave; });
+  std::sort(jobs.begin(), jobs.end(),
+            [](const api::JobInfo& a, const api::JobInfo& b) { return a.wave > b.wave; });
   if (jobs.size() > limit) jobs.resize(limit);
   return jobs;
 }
@@ -44,7 +53,8 @@ Status list_jobs(Call& call) {
   const std::string wave_id = call.query_or("wave");
   int64_t only_wave = 0;
   if (!wave_id.empty()) {
-    QANAT_ASSIGN_OR_RETURN(const auto wave, call.state.versions->inspect_wave(call.project(), wave_id));
+    QANAT_ASSIGN_OR_RETURN(const auto wave,
+                           call.state.versions->inspect_wave(call.project(), wave_id));
     only_wave = wave.number;
   }
   std::vector<std::shared_ptr<pipeline::Controller>> controllers;
@@ -53,12 +63,16 @@ Status list_jobs(Call& call) {
       if (call.caller().may_observe(call.project(), c->name())) controllers.push_back(std::move(c));
     }
   } else {
-    if (!call.caller().may_observe(call.project(), only)) return denied(call.caller(), str_cat("operator:", only, " or reader:", only));
+    if (!call.caller().may_observe(call.project(), only))
+      return denied(call.caller(), str_cat("operator:", only, " or reader:", only));
     auto controller = call.state.pipelines->find(call.project(), only);
-    if (!controller) return not_found(str_cat("there is no pipeline ", only), "`qanat list pipeline` shows the pipelines there are");
+    if (!controller)
+      return not_found(str_cat("there is no pipeline ", only),
+                       "`qanat list pipeline` shows the pipelines there are");
     controllers.push_back(std::move(controller));
   }
-  // The token of a page is the wave below which the next one begins: a wave's jobs are never split over pages.
+  // The token of a page is the wave below which the next one begins: a wave's jobs are never split
+  // over pages.
   int64_t before = INT64_MAX;
   if (!page.token.empty()) {
     QANAT_ASSIGN_OR_RETURN(before, parse_i64(page.token));
@@ -68,13 +82,15 @@ Status list_jobs(Call& call) {
   std::vector<api::JobInfo> jobs;
   bool more = false;
   for (const auto& controller : controllers) {
-    QANAT_ASSIGN_OR_RETURN(auto own, jobs_of(call.state, *controller, before, only_wave != 0 ? 1 : limit + 1));
+    QANAT_ASSIGN_OR_RETURN(
+        auto own, jobs_of(call.state, *controller, before, only_wave != 0 ? 1 : limit + 1));
     more = more || own.size() > limit;
     for (api::JobInfo& job : own) {
       if (only_wave == 0 || job.wave == only_wave) jobs.push_back(std::move(job));
     }
   }
-  std::sort(jobs.begin(), jobs.end(), [](const api::JobInfo& a, const api::JobInfo& b) { return a.wave > b.wave; });
+  std::sort(jobs.begin(), jobs.end(),
+            [](const api::JobInfo& a, const api::JobInfo& b) { return a.wave > b.wave; });
   api::List<api::JobInfo> list;
   list.revision = call.state.meta->current_revision();
   if (jobs.size() > limit) {
@@ -91,7 +107,8 @@ Status list_jobs(Call& call) {
 }
 
 Status inspect_job(Call& call) {
-  QANAT_ASSIGN_OR_RETURN(const auto job, find_job_info(call.state, call.project(), call.path("pipeline"), call.path("job")));
+  QANAT_ASSIGN_OR_RETURN(const auto job, find_job_info(call.state, call.project(),
+                                                       call.path("pipeline"), call.path("job")));
   return call.answer(job);
 }
 
@@ -105,7 +122,9 @@ Status stop_job(Call& call) {
 // ---- Datums ----
 
 Status list_datums(Call& call) {
-  QANAT_ASSIGN_OR_RETURN(const JobTable table, JobTable::open(call.state, call.project(), call.path("pipeline"), call.path("job")));
+  QANAT_ASSIGN_OR_RETURN(
+      const JobTable table,
+      JobTable::open(call.state, call.project(), call.path("pipeline"), call.path("job")));
   QANAT_ASSIGN_OR_RETURN(const auto page, call.page());
   std::optional<api::DatumState> wanted;
   if (const std::string name = call.query_or("state"); !name.empty()) {
@@ -119,47 +138,67 @@ Status list_datums(Call& call) {
   api::List<api::DatumInfo> list;
   list.revision = call.state.meta->current_revision();
   std::string last;
-  QANAT_ASSIGN_OR_RETURN(const bool at_end, table.visit(after, [&](std::string_view sort_key, const pipeline::DatumRow& row) -> Result<bool> {
-    if (list.items.size() == static_cast<size_t>(page.limit)) return false;
-    last = sort_key;
-    api::DatumInfo info = table.show(sort_key, row);
-    if (wanted && info.state != *wanted) return true;
-    if (!path.empty() && std::none_of(info.inputs.begin(), info.inputs.end(), [&](const api::DatumInputInfo& i) { return i.path == path || i.path == "/" + path; })) return true;
-    list.items.push_back(std::move(info));
-    return true;
-  }));
+  QANAT_ASSIGN_OR_RETURN(
+      const bool at_end,
+      table.visit(
+          after, [&](std::string_view sort_key, const pipeline::DatumRow& row) -> Result<bool> {
+            if (list.items.size() == static_cast<size_t>(page.limit)) return false;
+            last = sort_key;
+            api::DatumInfo info = table.show(sort_key, row);
+            if (wanted && info.state != *wanted) return true;
+            if (!path.empty() && std::none_of(info.inputs.begin(), info.inputs.end(),
+                                              [&](const api::DatumInputInfo& i) {
+                                                return i.path == path || i.path == "/" + path;
+                                              }))
+              return true;
+            list.items.push_back(std::move(info));
+            return true;
+          }));
   if (!at_end) list.next = to_base64url(last);
   return call.answer(list);
 }
 
 Status inspect_datum(Call& call) {
-  QANAT_ASSIGN_OR_RETURN(const JobTable table, JobTable::open(call.state, call.project(), call.path("pipeline"), call.path("job")));
+  QANAT_ASSIGN_OR_RETURN(
+      const JobTable table,
+      JobTable::open(call.state, call.project(), call.path("pipeline"), call.path("job")));
   QANAT_ASSIGN_OR_RETURN(const auto found, table.find(call.path("datum")));
   return call.answer(table.show(found.sort_key, found.row));
 }
 
 Status explain_datum(Call& call) {
-  QANAT_ASSIGN_OR_RETURN(const JobTable table, JobTable::open(call.state, call.project(), call.path("pipeline"), call.path("job")));
+  QANAT_ASSIGN_OR_RETURN(
+      const JobTable table,
+      JobTable::open(call.state, call.project(), call.path("pipeline"), call.path("job")));
   QANAT_ASSIGN_OR_RETURN(const auto found, table.find(call.path("datum")));
   const auto kind = call.state.pipelines->services().runner_kind;
-  QANAT_ASSIGN_OR_RETURN(const auto spec, pipeline::load_spec(*call.state.meta, call.project(), call.path("pipeline"), table.job().spec_version, kind));
+  QANAT_ASSIGN_OR_RETURN(
+      const auto spec, pipeline::load_spec(*call.state.meta, call.project(), call.path("pipeline"),
+                                           table.job().spec_version, kind));
   pipeline::ExplainRequest request;
   request.job = table.job().id;
   request.row = found.row;
   request.code = spec->components;
   request.texts = pipeline::component_texts(spec->spec, spec->record.image_digest);
   if (table.job().base_wave != 0) {
-    const std::string key = pipeline::job_key(call.project(), call.path("pipeline"), table.job().base_wave);
+    const std::string key =
+        pipeline::job_key(call.project(), call.path("pipeline"), table.job().base_wave);
     QANAT_ASSIGN_OR_RETURN(const auto stored, call.state.meta->get(key));
     if (stored) {
-      QANAT_ASSIGN_OR_RETURN(const auto base, pipeline::decode<pipeline::JobRecord>(key, stored->value));
+      QANAT_ASSIGN_OR_RETURN(const auto base,
+                             pipeline::decode<pipeline::JobRecord>(key, stored->value));
       request.base_job = base.id;
       QANAT_ASSIGN_OR_RETURN(const auto root, content::MapRoot::from_text(base.table));
-      QANAT_ASSIGN_OR_RETURN(content::ContentStore * content, call.state.contents->project(call.project()));
-      QANAT_ASSIGN_OR_RETURN(request.base_row, pipeline::DatumTable(content->blobs(), root).find(found.sort_key));
-      QANAT_ASSIGN_OR_RETURN(const auto base_spec, pipeline::load_spec(*call.state.meta, call.project(), call.path("pipeline"), base.spec_version, kind));
+      QANAT_ASSIGN_OR_RETURN(content::ContentStore * content,
+                             call.state.contents->project(call.project()));
+      QANAT_ASSIGN_OR_RETURN(request.base_row,
+                             pipeline::DatumTable(content->blobs(), root).find(found.sort_key));
+      QANAT_ASSIGN_OR_RETURN(const auto base_spec,
+                             pipeline::load_spec(*call.state.meta, call.project(),
+                                                 call.path("pipeline"), base.spec_version, kind));
       request.base_code = base_spec->components;
-      request.base_texts = pipeline::component_texts(base_spec->spec, base_spec->record.image_digest);
+      request.base_texts =
+          pipeline::component_texts(base_spec->spec, base_spec->record.image_digest);
     }
   }
   pipeline::Explanation explanation = pipeline::explain_datum(request);

@@ -6,13 +6,15 @@
 
 namespace qanat::serve {
 
-Result<JobTable> JobTable::open(State& state, const std::string& project, const std::string& pipeline, const std::string& job) {
+Result<JobTable> JobTable::open(State& state, const std::string& project,
+                                const std::string& pipeline, const std::string& job) {
   JobTable table;
   table.name_ = str_cat(pipeline, "@", job);
   QANAT_ASSIGN_OR_RETURN(auto record, find_job(state, project, pipeline, job));
   if (!record) {
     QANAT_RETURN_IF_ERROR(find_job_info(state, project, pipeline, job).status());
-    return failed_precondition(str_cat("job ", table.name_, " waits for its inputs and has no datums yet"));
+    return failed_precondition(
+        str_cat("job ", table.name_, " waits for its inputs and has no datums yet"));
   }
   QANAT_ASSIGN_OR_RETURN(content::ContentStore * content, state.contents->project(project));
   table.reader_ = &content->blobs();
@@ -25,30 +27,38 @@ Result<JobTable> JobTable::open(State& state, const std::string& project, const 
     }
   }
   table.record_ = *std::move(record);
-  QANAT_ASSIGN_OR_RETURN(table.root_, content::MapRoot::from_text(table.record_.table.empty() ? table.record_.plan : table.record_.table));
+  QANAT_ASSIGN_OR_RETURN(
+      table.root_, content::MapRoot::from_text(table.record_.table.empty() ? table.record_.plan
+                                                                           : table.record_.table));
   if (!table.record_.journal.empty()) {
     QANAT_ASSIGN_OR_RETURN(const Hash head, Hash::from_hex(table.record_.journal));
-    QANAT_RETURN_IF_ERROR(pipeline::read_journal(*table.reader_, head, [&table](const pipeline::JournalEntry& entry) -> Status {
-      if (table.reported_.size() >= kMaxJournalRows) return ok_status();
-      QANAT_ASSIGN_OR_RETURN(table.reported_[entry.sort_key], pipeline::decode_row(entry.row));
-      return ok_status();
-    }));
+    QANAT_RETURN_IF_ERROR(pipeline::read_journal(
+        *table.reader_, head, [&table](const pipeline::JournalEntry& entry) -> Status {
+          if (table.reported_.size() >= kMaxJournalRows) return ok_status();
+          QANAT_ASSIGN_OR_RETURN(table.reported_[entry.sort_key], pipeline::decode_row(entry.row));
+          return ok_status();
+        }));
   }
   return table;
 }
 
-Result<bool> JobTable::visit(std::string_view after, const std::function<Result<bool>(std::string_view, const pipeline::DatumRow&)>& visit) const {
-  return pipeline::DatumTable(*reader_, root_).visit(
-      [&](std::string_view sort_key, const pipeline::DatumRow& row) -> Result<bool> {
-        const auto reported = reported_.find(sort_key);
-        return visit(sort_key, reported == reported_.end() ? row : reported->second);
-      },
-      after);
+Result<bool> JobTable::visit(
+    std::string_view after,
+    const std::function<Result<bool>(std::string_view, const pipeline::DatumRow&)>& visit) const {
+  return pipeline::DatumTable(*reader_, root_)
+      .visit(
+          [&](std::string_view sort_key, const pipeline::DatumRow& row) -> Result<bool> {
+            const auto reported = reported_.find(sort_key);
+            return visit(sort_key, reported == reported_.end() ? row : reported->second);
+          },
+          after);
 }
 
 Result<pipeline::KeyedRow> JobTable::find(const std::string& id) const {
   QANAT_ASSIGN_OR_RETURN(auto found, pipeline::DatumTable(*reader_, root_).find_by_id(id));
-  if (!found) return not_found(str_cat("job ", name_, " has no datum ", id), "`qanat list datum " + name_ + "` shows its datums");
+  if (!found)
+    return not_found(str_cat("job ", name_, " has no datum ", id),
+                     "`qanat list datum " + name_ + "` shows its datums");
   const auto reported = reported_.find(found->sort_key);
   if (reported != reported_.end()) found->row = reported->second;
   return *std::move(found);

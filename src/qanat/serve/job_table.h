@@ -1,7 +1,8 @@
-// JobTable: a job's datums as they are now: its datum table if it has ended, else its plan with what its journal and its leases say.
+// JobTable: a job's datums as they are now: its datum table if it has ended, else its plan with
+// what its journal and its leases say.
 //
-// For showing. Of a running job the journal's rows are held in memory, at most kMaxJournalRows of them (the newest); those beyond show as waiting.
-// One thread.
+// For showing. Of a running job the journal's rows are held in memory, at most kMaxJournalRows of
+// them (the newest); those beyond show as waiting. One thread.
 #pragma once
 
 #include <functional>
@@ -23,12 +24,15 @@ class JobTable {
   static constexpr size_t kMaxJournalRows = 100'000;
 
   // kNotFound; kFailedPrecondition while the job waits for its inputs and has no datums yet.
-  static Result<JobTable> open(State& state, const std::string& project, const std::string& pipeline, const std::string& job);
+  static Result<JobTable> open(State& state, const std::string& project,
+                               const std::string& pipeline, const std::string& job);
 
   const pipeline::JobRecord& job() const { return record_; }
   content::BlobReader& reader() const { return *reader_; }
   // In order, those above the sort key `after`.
-  Result<bool> visit(std::string_view after, const std::function<Result<bool>(std::string_view sort_key, const pipeline::DatumRow& row)>& visit) const;
+  Result<bool> visit(std::string_view after,
+                     const std::function<Result<bool>(std::string_view sort_key,
+                                                      const pipeline::DatumRow& row)>& visit) const;
   // By id, or a beginning of it.
   Result<pipeline::KeyedRow> find(const std::string& id) const;
   api::DatumInfo show(std::string_view sort_key, const pipeline::DatumRow& row) const;

@@ -14,7 +14,8 @@ namespace qanat::serve {
 namespace {
 
 // An event of a line; `line` is the worker's JSON, to which the names are added.
-std::string event_of(const std::string& pipeline, const std::string& job, const std::string& datum, std::string_view line) {
+std::string event_of(const std::string& pipeline, const std::string& job, const std::string& datum,
+                     std::string_view line) {
   auto parsed = api::parse_json<api::LogLine>(line, {.ignore_unknown = true});
   if (!parsed.ok()) return "";
   parsed->pipeline = pipeline;
@@ -49,7 +50,8 @@ class LineWriter {
 };
 
 // The lines of a datum's durable log.
-Status write_log(content::BlobReader& reader, const content::FileRef& log, const std::function<Status(std::string_view line)>& sink) {
+Status write_log(content::BlobReader& reader, const content::FileRef& log,
+                 const std::function<Status(std::string_view line)>& sink) {
   content::FileReader in(reader, log);
   std::string partial;
   QANAT_RETURN_IF_ERROR(in.read_range(0, log.size, [&](std::string_view bytes) -> Status {
@@ -77,11 +79,15 @@ struct Wanted {
 };
 
 // Durable lines of a job, in the order of its datums.
-Status write_durable(State& state, const Wanted& wanted, const std::function<Status(std::string event)>& sink) {
-  QANAT_ASSIGN_OR_RETURN(const JobTable table, JobTable::open(state, wanted.project, wanted.pipeline, wanted.job));
+Status write_durable(State& state, const Wanted& wanted,
+                     const std::function<Status(std::string event)>& sink) {
+  QANAT_ASSIGN_OR_RETURN(const JobTable table,
+                         JobTable::open(state, wanted.project, wanted.pipeline, wanted.job));
   auto write_datum = [&](std::string_view sort_key, const pipeline::DatumRow& row) -> Status {
     const std::string datum = pipeline::datum_id(sort_key).to_hex();
-    return write_log(table.reader(), row.log, [&](std::string_view line) { return sink(event_of(wanted.pipeline, row.origin, datum, line)); });
+    return write_log(table.reader(), row.log, [&](std::string_view line) {
+      return sink(event_of(wanted.pipeline, row.origin, datum, line));
+    });
   };
   if (!wanted.datum.empty()) {
     // Asked for by name, a skipped datum shows the log of the job that ran it.
@@ -100,19 +106,26 @@ Status write_durable(State& state, const Wanted& wanted, const std::function<Sta
 // Live lines, until the job ends. Holds no thread.
 class LiveFeed : public std::enable_shared_from_this<LiveFeed> {
  public:
-  LiveFeed(State& state, Wanted wanted, std::shared_ptr<net::EventStream> stream) : state_(state), wanted_(std::move(wanted)), stream_(std::move(stream)) {}
+  LiveFeed(State& state, Wanted wanted, std::shared_ptr<net::EventStream> stream)
+      : state_(state), wanted_(std::move(wanted)), stream_(std::move(stream)) {}
 
   Status begin() {
     auto self = shared_from_this();
-    auto follower = state_.pipelines->services().logs->follow({wanted_.project, wanted_.pipeline, wanted_.job, wanted_.datum}, [weak = weak_from_this()](const pipeline::LiveLine& line) {
-      const auto feed = weak.lock();
-      if (feed) (void)feed->stream_->send_raw(event_of(line.pipeline, line.job, line.datum, line.line));
-    });
+    auto follower = state_.pipelines->services().logs->follow(
+        {wanted_.project, wanted_.pipeline, wanted_.job, wanted_.datum},
+        [weak = weak_from_this()](const pipeline::LiveLine& line) {
+          const auto feed = weak.lock();
+          if (feed)
+            (void)feed->stream_->send_raw(event_of(line.pipeline, line.job, line.datum, line.line));
+        });
     std::unique_ptr<meta::Watch> watch;
     if (!wanted_.job.empty()) {
-      QANAT_ASSIGN_OR_RETURN(watch, state_.meta->watch(meta::KeyRange::prefix(pipeline::jobs_prefix(wanted_.project, wanted_.pipeline)), 0, [weak = weak_from_this()](const meta::WatchBatch&) {
-        if (const auto feed = weak.lock()) feed->look_soon();
-      }));
+      QANAT_ASSIGN_OR_RETURN(
+          watch, state_.meta->watch(meta::KeyRange::prefix(
+                                        pipeline::jobs_prefix(wanted_.project, wanted_.pipeline)),
+                                    0, [weak = weak_from_this()](const meta::WatchBatch&) {
+                                      if (const auto feed = weak.lock()) feed->look_soon();
+                                    }));
     }
     {
       MutexLock lock(mutex_);
@@ -131,7 +144,8 @@ class LiveFeed : public std::enable_shared_from_this<LiveFeed> {
   void look_soon() {
     if (wanted_.job.empty()) return;
     (void)state_.events->try_submit([self = shared_from_this()] {
-      const auto job = find_job(self->state_, self->wanted_.project, self->wanted_.pipeline, self->wanted_.job);
+      const auto job =
+          find_job(self->state_, self->wanted_.project, self->wanted_.pipeline, self->wanted_.job);
       if (job.ok() && (!*job || !is_final((*job)->state))) return;
       (void)self->stream_->send_raw(std::string(kEnd));
       self->stream_->close();
@@ -165,18 +179,25 @@ Status logs(Call& call) {
   QANAT_ASSIGN_OR_RETURN(const bool follow, call.query().get_bool("follow"));
   QANAT_ASSIGN_OR_RETURN(const uint64_t tail, call.query().get_uint("tail", 0));
   const auto controller = call.state.pipelines->find(wanted.project, wanted.pipeline);
-  if (!controller) return not_found(str_cat("there is no pipeline ", wanted.pipeline), "`qanat list pipeline` shows the pipelines there are");
+  if (!controller)
+    return not_found(str_cat("there is no pipeline ", wanted.pipeline),
+                     "`qanat list pipeline` shows the pipelines there are");
   if (wanted.job.empty() && !follow) {
     const std::string prefix = pipeline::jobs_prefix(wanted.project, wanted.pipeline);
-    QANAT_ASSIGN_OR_RETURN(const auto jobs, call.state.meta->range(meta::KeyRange::prefix(prefix), {.limit = 1, .descending = true}));
-    if (jobs.items.empty()) return not_found(str_cat("pipeline ", wanted.pipeline, " has had no job yet"));
-    QANAT_ASSIGN_OR_RETURN(const auto record, pipeline::decode<pipeline::JobRecord>(jobs.items[0].key, jobs.items[0].value));
+    QANAT_ASSIGN_OR_RETURN(
+        const auto jobs,
+        call.state.meta->range(meta::KeyRange::prefix(prefix), {.limit = 1, .descending = true}));
+    if (jobs.items.empty())
+      return not_found(str_cat("pipeline ", wanted.pipeline, " has had no job yet"));
+    QANAT_ASSIGN_OR_RETURN(const auto record, pipeline::decode<pipeline::JobRecord>(
+                                                  jobs.items[0].key, jobs.items[0].value));
     wanted.job = record.id;
   }
   if (follow) {
     bool ended = false;
     if (!wanted.job.empty()) {
-      QANAT_ASSIGN_OR_RETURN(const auto job, find_job_info(call.state, wanted.project, wanted.pipeline, wanted.job));
+      QANAT_ASSIGN_OR_RETURN(
+          const auto job, find_job_info(call.state, wanted.project, wanted.pipeline, wanted.job));
       ended = is_final(job.state);
     }
     if (!ended) {
@@ -188,7 +209,8 @@ Status logs(Call& call) {
   call.response.headers().set("Content-Type", "text/event-stream");
   QANAT_RETURN_IF_ERROR(call.response.start(200, std::nullopt));
   LineWriter lines(call.response, tail);
-  QANAT_RETURN_IF_ERROR(write_durable(call.state, wanted, [&lines](std::string event) { return lines.add(std::move(event)); }));
+  QANAT_RETURN_IF_ERROR(write_durable(
+      call.state, wanted, [&lines](std::string event) { return lines.add(std::move(event)); }));
   QANAT_RETURN_IF_ERROR(lines.flush());
   QANAT_RETURN_IF_ERROR(call.response.write(kEnd));
   return call.response.finish();

@@ -17,7 +17,8 @@ Result<api::RepoInfo> show_repo(State& state, const version::RepoInfo& repo) {
   info.description = repo.record.description;
   info.created = {repo.record.created_ms};
   info.pipeline = repo.record.pipeline;
-  QANAT_ASSIGN_OR_RETURN(const auto branches, state.versions->list_branches({repo.project, repo.repo}, {.limit = 1000}));
+  QANAT_ASSIGN_OR_RETURN(const auto branches,
+                         state.versions->list_branches({repo.project, repo.repo}, {.limit = 1000}));
   for (const version::BranchInfo& branch : branches.items) {
     info.branches.push_back(branch.name.branch);
     if (branch.name.branch != api::kDefaultBranch || branch.record.head.empty()) continue;
@@ -31,8 +32,10 @@ Result<api::RepoInfo> show_repo(State& state, const version::RepoInfo& repo) {
 
 Status create_repo(Call& call) {
   QANAT_ASSIGN_OR_RETURN(const auto body, call.body<api::CreateRepoRequest>());
-  if (!call.caller().may_write(call.project(), body.name)) return denied(call.caller(), "writer:" + body.name);
-  QANAT_ASSIGN_OR_RETURN(const auto repo, call.state.versions->create_repo({call.project(), body.name}, body.description));
+  if (!call.caller().may_write(call.project(), body.name))
+    return denied(call.caller(), "writer:" + body.name);
+  QANAT_ASSIGN_OR_RETURN(const auto repo, call.state.versions->create_repo(
+                                              {call.project(), body.name}, body.description));
   QANAT_ASSIGN_OR_RETURN(const auto info, show_repo(call.state, repo));
   return call.answer(info);
 }
@@ -70,12 +73,15 @@ Status delete_repo(Call& call) {
 
 Status list_branches(Call& call) {
   QANAT_ASSIGN_OR_RETURN(const auto request, call.page());
-  QANAT_ASSIGN_OR_RETURN(const auto page, call.state.versions->list_branches(repo_of(call), request));
-  return call.answer(show_page<api::BranchInfo>(page, [](const version::BranchInfo& b) { return show(b); }));
+  QANAT_ASSIGN_OR_RETURN(const auto page,
+                         call.state.versions->list_branches(repo_of(call), request));
+  return call.answer(
+      show_page<api::BranchInfo>(page, [](const version::BranchInfo& b) { return show(b); }));
 }
 
 Status inspect_branch(Call& call) {
-  QANAT_ASSIGN_OR_RETURN(const auto branch, call.state.versions->inspect_branch(repo_of(call), call.path("branch")));
+  QANAT_ASSIGN_OR_RETURN(const auto branch,
+                         call.state.versions->inspect_branch(repo_of(call), call.path("branch")));
   return call.answer(show(branch));
 }
 
@@ -87,29 +93,36 @@ Status put_branch(Call& call) {
     update.provenance.emplace();
     for (const api::BranchRef& source : *body.provenance) {
       // What a branch is derived from shows what its repo holds.
-      if (!call.caller().may_read(call.project(), source.repo)) return denied(call.caller(), "reader:" + source.repo);
+      if (!call.caller().may_read(call.project(), source.repo))
+        return denied(call.caller(), "reader:" + source.repo);
       update.provenance->push_back({source.repo, source.branch});
     }
   }
-  QANAT_ASSIGN_OR_RETURN(const auto written, call.state.versions->put_branch(repo_of(call), call.path("branch"), update));
+  QANAT_ASSIGN_OR_RETURN(const auto written, call.state.versions->put_branch(
+                                                 repo_of(call), call.path("branch"), update));
   return call.answer(show(written.branch));
 }
 
 Status delete_branch(Call& call) {
   QANAT_ASSIGN_OR_RETURN(const bool force, call.query().get_bool("force"));
-  QANAT_RETURN_IF_ERROR(call.state.versions->delete_branch(repo_of(call), call.path("branch"), force));
+  QANAT_RETURN_IF_ERROR(
+      call.state.versions->delete_branch(repo_of(call), call.path("branch"), force));
   return call.answer_empty();
 }
 
 Status start_commit(Call& call) {
   QANAT_ASSIGN_OR_RETURN(const auto body, call.body<api::StartCommitRequest>());
-  QANAT_ASSIGN_OR_RETURN(const auto written, call.state.versions->start_commit(repo_of(call), {body.branch, body.parent, body.description}));
+  QANAT_ASSIGN_OR_RETURN(const auto written,
+                         call.state.versions->start_commit(
+                             repo_of(call), {body.branch, body.parent, body.description}));
   return call.answer(show(written.commit));
 }
 
 Status finish_commit(Call& call) {
   QANAT_ASSIGN_OR_RETURN(const auto body, call.body<api::FinishCommitRequest>());
-  QANAT_ASSIGN_OR_RETURN(const auto written, call.state.versions->finish_commit(repo_of(call), call.path("ref"), body.description));
+  QANAT_ASSIGN_OR_RETURN(
+      const auto written,
+      call.state.versions->finish_commit(repo_of(call), call.path("ref"), body.description));
   return call.answer(show(written.commit));
 }
 
@@ -120,12 +133,16 @@ Status delete_commit(Call& call) {
 
 Status list_commits(Call& call) {
   QANAT_ASSIGN_OR_RETURN(const auto request, call.page());
-  QANAT_ASSIGN_OR_RETURN(const auto page, call.state.versions->list_commits(repo_of(call), {call.query_or("ref"), call.query_or("from")}, request));
-  return call.answer(show_page<api::CommitInfo>(page, [](const version::CommitInfo& c) { return show(c); }));
+  QANAT_ASSIGN_OR_RETURN(
+      const auto page, call.state.versions->list_commits(
+                           repo_of(call), {call.query_or("ref"), call.query_or("from")}, request));
+  return call.answer(
+      show_page<api::CommitInfo>(page, [](const version::CommitInfo& c) { return show(c); }));
 }
 
 Status inspect_commit(Call& call) {
-  QANAT_ASSIGN_OR_RETURN(const auto commit, call.state.versions->resolve(repo_of(call), call.path("ref")));
+  QANAT_ASSIGN_OR_RETURN(const auto commit,
+                         call.state.versions->resolve(repo_of(call), call.path("ref")));
   api::CommitInfo info = show(commit);
   QANAT_ASSIGN_OR_RETURN(const auto children, call.state.versions->children(repo_of(call), commit));
   for (const version::CommitInfo& child : children) info.children.push_back(child.id);
@@ -135,12 +152,15 @@ Status inspect_commit(Call& call) {
 Status provenance(Call& call) {
   QANAT_ASSIGN_OR_RETURN(const std::string repo, call.required("repo"));
   QANAT_ASSIGN_OR_RETURN(const std::string ref, call.required("ref"));
-  QANAT_ASSIGN_OR_RETURN(const auto commit, call.state.versions->resolve({call.project(), repo}, ref));
-  QANAT_ASSIGN_OR_RETURN(const auto found, call.state.versions->provenance({call.project(), repo}, commit.id));
+  QANAT_ASSIGN_OR_RETURN(const auto commit,
+                         call.state.versions->resolve({call.project(), repo}, ref));
+  QANAT_ASSIGN_OR_RETURN(const auto found,
+                         call.state.versions->provenance({call.project(), repo}, commit.id));
   api::ProvenanceInfo info;
   info.commit = show(commit);
   info.more = found.more;
-  auto add = [&call](const std::vector<version::CommitInfo>& from, std::vector<api::CommitInfo>& to) {
+  auto add = [&call](const std::vector<version::CommitInfo>& from,
+                     std::vector<api::CommitInfo>& to) {
     for (const version::CommitInfo& c : from) {
       if (call.caller().may_read(c.project, c.repo)) to.push_back(show(c));
     }

@@ -27,8 +27,10 @@ Status list_tokens(Call& call) {
 Status delete_token(Call& call) {
   const auto token = call.state.tokens->remove(call.path("token"));
   if (!token.ok() && token.code() != Code::kNotFound) return token.status();
-  // Also for one that is gone: a server that died between these two lines has left its pipelines running.
-  QANAT_ASSIGN_OR_RETURN(const auto stopped, call.state.pipelines->withdraw(token.ok() ? token->name : call.path("token")));
+  // Also for one that is gone: a server that died between these two lines has left its pipelines
+  // running.
+  QANAT_ASSIGN_OR_RETURN(const auto stopped, call.state.pipelines->withdraw(
+                                                 token.ok() ? token->name : call.path("token")));
   if (!token.ok() && stopped.empty()) return token.status();
   return call.answer_empty();
 }
@@ -42,14 +44,17 @@ Status whoami(Call& call) {
 }
 
 Status version(Call& call) {
-  return call.answer(api::VersionInfo{call.state.version, "v1", call.state.runner, call.state.installation});
+  return call.answer(
+      api::VersionInfo{call.state.version, "v1", call.state.runner, call.state.installation});
 }
 
 Status openapi(Call& call) { return call.answer_json(api::openapi_document()); }
 
 Status healthz(Call& call) { return call.response.send(200, "ok\n", "text/plain"); }
 
-Status metrics(Call& call) { return call.response.send(200, metrics_text(), "text/plain; version=0.0.4"); }
+Status metrics(Call& call) {
+  return call.response.send(200, metrics_text(), "text/plain; version=0.0.4");
+}
 
 Status list_projects(Call& call) {
   api::List<api::ProjectInfo> list;
@@ -57,12 +62,17 @@ Status list_projects(Call& call) {
   QANAT_ASSIGN_OR_RETURN(const auto found, call.state.meta->range(meta::KeyRange::prefix(kPrefix)));
   list.revision = found.revision;
   for (const meta::KeyValue& item : found.items) {
-    QANAT_ASSIGN_OR_RETURN(const auto record, version::decode<version::ProjectRecord>(item.key, item.value));
+    QANAT_ASSIGN_OR_RETURN(const auto record,
+                           version::decode<version::ProjectRecord>(item.key, item.value));
     const std::string name = item.key.substr(kPrefix.size());
     // Others than admins see the projects that a scope of theirs names.
     const auto& scopes = call.caller().scopes;
-    const bool named = name == api::kDefaultProject || std::any_of(scopes.begin(), scopes.end(), [&](const std::string& s) { return s.find(":" + name + "/") != std::string::npos; });
-    if (call.caller().is_admin() || named) list.items.push_back({name, record.description, {record.created_ms}});
+    const bool named = name == api::kDefaultProject ||
+                       std::any_of(scopes.begin(), scopes.end(), [&](const std::string& s) {
+                         return s.find(":" + name + "/") != std::string::npos;
+                       });
+    if (call.caller().is_admin() || named)
+      list.items.push_back({name, record.description, {record.created_ms}});
   }
   return call.answer(list);
 }

@@ -1,4 +1,5 @@
-// State: what the handlers of the API work with. Borrowed from whoever wires the server (apps/), and thread safe.
+// State: what the handlers of the API work with. Borrowed from whoever wires the server (apps/),
+// and thread safe.
 #pragma once
 
 #include <string>
@@ -22,8 +23,9 @@ struct State {
   pipeline::Pipelines* pipelines = nullptr;
   Tokens* tokens = nullptr;
   Clock* clock = nullptr;
-  net::HttpClient* fetcher = nullptr;  // for `put file` of URLs: with the address policy of the installation
-  ThreadPool* events = nullptr;        // computes what event streams show
+  net::HttpClient* fetcher =
+      nullptr;  // for `put file` of URLs: with the address policy of the installation
+  ThreadPool* events = nullptr;  // computes what event streams show
   pipeline::Scratch scratch;
   std::string runner;
   std::string installation;

@@ -33,7 +33,8 @@ std::string qualified(std::string_view project, std::string_view name) {
 }
 
 bool has(const Caller& caller, std::string_view kind, std::string_view name) {
-  return caller.scopes.contains(str_cat(kind, ":", name)) || caller.scopes.contains(str_cat(kind, ":*"));
+  return caller.scopes.contains(str_cat(kind, ":", name)) ||
+         caller.scopes.contains(str_cat(kind, ":*"));
 }
 
 }  // namespace
@@ -69,39 +70,53 @@ Status Tokens::check_scope(std::string_view scope) {
     return address.status().with_context(str_cat("scope ", quoted(scope)));
   }
   return invalid_argument(str_cat("unknown scope ", quoted(scope)),
-                          "scopes are admin, reader:REPO, writer:REPO, operator:PIPELINE and network-host; * stands for all names");
+                          "scopes are admin, reader:REPO, writer:REPO, operator:PIPELINE and "
+                          "network-host; * stands for all names");
 }
 
 Result<std::string> Tokens::make_first(const std::string& existing_secret) {
   QANAT_ASSIGN_OR_RETURN(const auto named, meta_.get(str_cat(kNamePrefix, "root")));
   if (named) return existing_secret;
-  const std::string secret = existing_secret.empty() ? "qanat_" + random_id() + random_id() : existing_secret;
+  const std::string secret =
+      existing_secret.empty() ? "qanat_" + random_id() + random_id() : existing_secret;
   const Hash hash = sha256(secret);
   TokenRecord record;
   record.info = {hash.to_hex().substr(0, kIdLength), "root", {"admin"}, {clock_.wall_ms()}, "", {}};
-  QANAT_RETURN_IF_ERROR(meta_.commit(meta::Transaction()
-                                         .when(meta::key_absent(str_cat(kNamePrefix, "root")))
-                                         .put(str_cat(kNamePrefix, "root"), hash.to_hex())
-                                         .put(token_key(hash), api::json_text(record)))
+  QANAT_RETURN_IF_ERROR(meta_
+                            .commit(meta::Transaction()
+                                        .when(meta::key_absent(str_cat(kNamePrefix, "root")))
+                                        .put(str_cat(kNamePrefix, "root"), hash.to_hex())
+                                        .put(token_key(hash), api::json_text(record)))
                             .status());
   return secret;
 }
 
-Result<api::CreateTokenResponse> Tokens::create(const api::CreateTokenRequest& request, const std::string& by) {
+Result<api::CreateTokenResponse> Tokens::create(const api::CreateTokenRequest& request,
+                                                const std::string& by) {
   QANAT_RETURN_IF_ERROR(check_repo_name(request.name).with_context("the token's name"));
   if (request.scopes.empty()) return invalid_argument("a token without scopes could do nothing");
   for (const std::string& scope : request.scopes) QANAT_RETURN_IF_ERROR(check_scope(scope));
-  if (request.expires.ms != 0 && request.expires.ms <= clock_.wall_ms()) return invalid_argument("the token would have expired already");
+  if (request.expires.ms != 0 && request.expires.ms <= clock_.wall_ms())
+    return invalid_argument("the token would have expired already");
   api::CreateTokenResponse response;
   response.token = "qanat_" + random_id() + random_id();
   const Hash hash = sha256(response.token);
-  response.info = {hash.to_hex().substr(0, kIdLength), request.name, request.scopes, {clock_.wall_ms()}, by, request.expires};
+  response.info = {hash.to_hex().substr(0, kIdLength),
+                   request.name,
+                   request.scopes,
+                   {clock_.wall_ms()},
+                   by,
+                   request.expires};
   const std::string name_key = str_cat(kNamePrefix, request.name);
-  QANAT_ASSIGN_OR_RETURN(const auto result, meta_.commit(meta::Transaction()
-                                                             .when(meta::key_absent(name_key))
-                                                             .put(name_key, hash.to_hex())
-                                                             .put(token_key(hash), api::json_text(TokenRecord{1, response.info}))));
-  if (!result.succeeded) return already_exists(str_cat("there is a token named ", request.name, " already"), "choose another name, or delete that one first");
+  QANAT_ASSIGN_OR_RETURN(
+      const auto result,
+      meta_.commit(meta::Transaction()
+                       .when(meta::key_absent(name_key))
+                       .put(name_key, hash.to_hex())
+                       .put(token_key(hash), api::json_text(TokenRecord{1, response.info}))));
+  if (!result.succeeded)
+    return already_exists(str_cat("there is a token named ", request.name, " already"),
+                          "choose another name, or delete that one first");
   return response;
 }
 
@@ -112,7 +127,8 @@ Result<std::vector<api::TokenInfo>> Tokens::list() const {
     QANAT_ASSIGN_OR_RETURN(auto record, api::parse_json<TokenRecord>(item.value));
     tokens.push_back(std::move(record.info));
   }
-  std::sort(tokens.begin(), tokens.end(), [](const auto& a, const auto& b) { return a.name < b.name; });
+  std::sort(tokens.begin(), tokens.end(),
+            [](const auto& a, const auto& b) { return a.name < b.name; });
   return tokens;
 }
 
@@ -120,16 +136,22 @@ Result<api::TokenInfo> Tokens::remove(const std::string& name) {
   QANAT_ASSIGN_OR_RETURN(const auto tokens, list());
   const auto is_it = [&](const api::TokenInfo& t) { return t.name == name || t.id == name; };
   const auto found = std::find_if(tokens.begin(), tokens.end(), is_it);
-  if (found == tokens.end()) return not_found(str_cat("there is no token ", name), "`qanat list token` shows the tokens there are");
-  const auto is_admin = [](const api::TokenInfo& t) { return std::find(t.scopes.begin(), t.scopes.end(), "admin") != t.scopes.end(); };
+  if (found == tokens.end())
+    return not_found(str_cat("there is no token ", name),
+                     "`qanat list token` shows the tokens there are");
+  const auto is_admin = [](const api::TokenInfo& t) {
+    return std::find(t.scopes.begin(), t.scopes.end(), "admin") != t.scopes.end();
+  };
   if (is_admin(*found) && std::count_if(tokens.begin(), tokens.end(), is_admin) == 1) {
-    return failed_precondition(str_cat(found->name, " is the last token with scope admin"), "create another one first");
+    return failed_precondition(str_cat(found->name, " is the last token with scope admin"),
+                               "create another one first");
   }
   const std::string name_key = str_cat(kNamePrefix, found->name);
   QANAT_ASSIGN_OR_RETURN(const auto hash_text, meta_.get(name_key));
   if (!hash_text) return not_found(str_cat("there is no token ", name));
   QANAT_ASSIGN_OR_RETURN(const Hash hash, Hash::from_hex(hash_text->value));
-  QANAT_RETURN_IF_ERROR(meta_.commit(meta::Transaction().erase(name_key).erase(token_key(hash))).status());
+  QANAT_RETURN_IF_ERROR(
+      meta_.commit(meta::Transaction().erase(name_key).erase(token_key(hash))).status());
   MutexLock lock(mutex_);
   cache_.erase(hash);
   ++removals_;
@@ -137,7 +159,10 @@ Result<api::TokenInfo> Tokens::remove(const std::string& name) {
 }
 
 Result<std::shared_ptr<const Caller>> Tokens::authenticate(std::string_view secret) {
-  if (secret.empty()) return unauthenticated("there is no token in the request", "send it as `Authorization: Bearer TOKEN`; the first one lies in the data folder, in the file token");
+  if (secret.empty())
+    return unauthenticated("there is no token in the request",
+                           "send it as `Authorization: Bearer TOKEN`; the first one lies in the "
+                           "data folder, in the file token");
   const Hash hash = sha256(secret);
   const int64_t now = clock_.monotonic_ms();
   std::shared_ptr<const Caller> caller;
@@ -166,8 +191,11 @@ Result<std::shared_ptr<const Caller>> Tokens::authenticate(std::string_view secr
     if (cache_.size() >= kCacheSize) cache_.clear();
     if (removals == removals_) cache_[hash] = {caller, now + kCacheMs};
   }
-  if (!caller) return unauthenticated("the token is not known here: it was deleted, or belongs to another server");
-  if (caller->expires.ms != 0 && caller->expires.ms <= clock_.wall_ms()) return unauthenticated(str_cat("the token ", caller->name, " has expired"));
+  if (!caller)
+    return unauthenticated(
+        "the token is not known here: it was deleted, or belongs to another server");
+  if (caller->expires.ms != 0 && caller->expires.ms <= clock_.wall_ms())
+    return unauthenticated(str_cat("the token ", caller->name, " has expired"));
   return caller;
 }
 

@@ -3,10 +3,11 @@
 //   /v1/token/<hash of the secret>   TokenRecord     what a request looks up
 //   /v1/token-name/<name>            the hash        names are unique; deleting goes by name
 //
-// Scopes: `admin`; `reader:REPO`, `writer:REPO` (which may read too), `operator:PIPELINE`, `network-host`; the name may be `*`. A name of a
-// project other than `default` is `project/name`.
+// Scopes: `admin`; `reader:REPO`, `writer:REPO` (which may read too), `operator:PIPELINE`,
+// `network-host`; the name may be `*`. A name of a project other than `default` is `project/name`.
 //
-// Look-ups are cached; changes made by this process are seen at once, those of others within a few seconds. Thread safe.
+// Look-ups are cached; changes made by this process are seen at once, those of others within a few
+// seconds. Thread safe.
 #pragma once
 
 #include <map>
@@ -46,7 +47,8 @@ class Tokens {
 
   // The first token, of scope admin, if there is none yet with the name `root`: gives its secret.
   Result<std::string> make_first(const std::string& existing_secret);
-  Result<api::CreateTokenResponse> create(const api::CreateTokenRequest& request, const std::string& by);
+  Result<api::CreateTokenResponse> create(const api::CreateTokenRequest& request,
+                                          const std::string& by);
   Result<std::vector<api::TokenInfo>> list() const;
   // By name or id. The last admin token cannot be deleted.
   Result<api::TokenInfo> remove(const std::string& name);

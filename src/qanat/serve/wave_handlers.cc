@@ -1,6 +1,7 @@
 // Waves, and waiting for them.
 //
-// A stream of events holds no thread: a watch on meta tells that something moved, and a thread of State::events looks and sends.
+// A stream of events holds no thread: a watch on meta tells that something moved, and a thread of
+// State::events looks and sends.
 
 #include "qanat/base/bytes.h"
 #include "qanat/base/id.h"
@@ -25,13 +26,15 @@ bool visible(const Caller& caller, const std::string& project, const version::Wa
 
 // Leaves out what the caller may not see.
 void redact(const Caller& caller, const std::string& project, api::WaveInfo& wave) {
-  std::erase_if(wave.changed, [&](const api::CommitRef& c) { return !caller.may_read(project, c.repo); });
-  std::erase_if(wave.pipelines, [&](const std::string& name) { return !caller.may_observe(project, name); });
+  std::erase_if(wave.changed,
+                [&](const api::CommitRef& c) { return !caller.may_read(project, c.repo); });
+  std::erase_if(wave.pipelines,
+                [&](const std::string& name) { return !caller.may_observe(project, name); });
 }
 
-
 // What has become of a wave. A pipeline that was deleted since has no job in it any more.
-Result<api::WaveInfo> look_at(State& state, const std::string& project, const version::WaveInfo& wave, bool with_commits) {
+Result<api::WaveInfo> look_at(State& state, const std::string& project,
+                              const version::WaveInfo& wave, bool with_commits) {
   api::WaveInfo info = show(project, wave);
   info.finished = true;
   for (const std::string& member : wave.record.members) {
@@ -39,7 +42,8 @@ Result<api::WaveInfo> look_at(State& state, const std::string& project, const ve
     const std::string key = pipeline::job_key(project, member, wave.number);
     QANAT_ASSIGN_OR_RETURN(const auto found, state.meta->get(key));
     if (found) {
-      QANAT_ASSIGN_OR_RETURN(const auto record, pipeline::decode<pipeline::JobRecord>(key, found->value));
+      QANAT_ASSIGN_OR_RETURN(const auto record,
+                             pipeline::decode<pipeline::JobRecord>(key, found->value));
       api::JobInfo job = show_job(state, project, member, record, controller.get());
       if (!is_final(record.state)) info.finished = false;
       if (is_final(record.state) && record.state != api::JobState::kSuccess) info.failed = true;
@@ -59,8 +63,10 @@ Result<api::WaveInfo> look_at(State& state, const std::string& project, const ve
 
 void redact_all(const Caller& caller, const std::string& project, api::WaveInfo& wave) {
   redact(caller, project, wave);
-  std::erase_if(wave.jobs, [&](const api::JobInfo& j) { return !caller.may_observe(project, j.pipeline); });
-  std::erase_if(wave.commits, [&](const api::CommitInfo& c) { return !caller.may_read(project, c.repo); });
+  std::erase_if(wave.jobs,
+                [&](const api::JobInfo& j) { return !caller.may_observe(project, j.pipeline); });
+  std::erase_if(wave.commits,
+                [&](const api::CommitInfo& c) { return !caller.may_read(project, c.repo); });
 }
 
 Status list_waves(Call& call) {
@@ -81,9 +87,12 @@ Status list_waves(Call& call) {
 
 Result<version::WaveInfo> wave_of(Call& call) {
   const std::string id = call.path("wave");
-  if (!is_id(id)) return invalid_argument(str_cat(quoted(id), " is not the id of a wave"), "it has 32 hex digits; `qanat list commit` shows them");
+  if (!is_id(id))
+    return invalid_argument(str_cat(quoted(id), " is not the id of a wave"),
+                            "it has 32 hex digits; `qanat list commit` shows them");
   QANAT_ASSIGN_OR_RETURN(const auto wave, call.state.versions->inspect_wave(call.project(), id));
-  if (!visible(call.caller(), call.project(), wave)) return not_found(str_cat("there is no wave ", id));
+  if (!visible(call.caller(), call.project(), wave))
+    return not_found(str_cat("there is no wave ", id));
   return wave;
 }
 
@@ -94,11 +103,17 @@ Status inspect_wave(Call& call) {
   return call.answer(info);
 }
 
-// Tells a stream about the jobs of a wave until all have ended. Owns itself through the callbacks that refer to it.
+// Tells a stream about the jobs of a wave until all have ended. Owns itself through the callbacks
+// that refer to it.
 class WaveWait : public std::enable_shared_from_this<WaveWait> {
  public:
-  WaveWait(State& state, std::string project, version::WaveInfo wave, std::shared_ptr<const Caller> caller, std::shared_ptr<net::EventStream> stream)
-      : state_(state), project_(std::move(project)), wave_(std::move(wave)), caller_(std::move(caller)), stream_(std::move(stream)) {}
+  WaveWait(State& state, std::string project, version::WaveInfo wave,
+           std::shared_ptr<const Caller> caller, std::shared_ptr<net::EventStream> stream)
+      : state_(state),
+        project_(std::move(project)),
+        wave_(std::move(wave)),
+        caller_(std::move(caller)),
+        stream_(std::move(stream)) {}
 
   Status begin() {
     const std::string suffix = "/" + to_hex16(static_cast<uint64_t>(wave_.number));
@@ -117,14 +132,20 @@ class WaveWait : public std::enable_shared_from_this<WaveWait> {
         }
       }
     };
-    QANAT_ASSIGN_OR_RETURN(auto jobs, state_.meta->watch(meta::KeyRange::prefix(pipeline::jobs_prefix(project_)), 0, on_change));
-    QANAT_ASSIGN_OR_RETURN(auto pipelines, state_.meta->watch(meta::KeyRange::prefix(pipeline::pipelines_prefix(project_)), 0, on_change));
+    QANAT_ASSIGN_OR_RETURN(
+        auto jobs,
+        state_.meta->watch(meta::KeyRange::prefix(pipeline::jobs_prefix(project_)), 0, on_change));
+    QANAT_ASSIGN_OR_RETURN(
+        auto pipelines,
+        state_.meta->watch(meta::KeyRange::prefix(pipeline::pipelines_prefix(project_)), 0,
+                           on_change));
     {
       MutexLock lock(mutex_);
       watches_.push_back(std::move(jobs));
       watches_.push_back(std::move(pipelines));
     }
-    // Until the stream ends, it keeps this alive; then the watches go, on a thread that may wait for them.
+    // Until the stream ends, it keeps this alive; then the watches go, on a thread that may wait
+    // for them.
     stream_->on_closed([self]() mutable {
       auto* events = self->state_.events;
       events->submit([self = std::move(self)] { self->end(); });
@@ -145,7 +166,8 @@ class WaveWait : public std::enable_shared_from_this<WaveWait> {
     if (ended_) return;
     auto info = look_at(state_, project_, wave_, false);
     if (!info.ok()) {
-      log_warning("a wave cannot be looked at", {{"wave", wave_.record.id}, {"error", info.status()}});
+      log_warning("a wave cannot be looked at",
+                  {{"wave", wave_.record.id}, {"error", info.status()}});
       stream_->close();
       return;
     }
@@ -160,7 +182,8 @@ class WaveWait : public std::enable_shared_from_this<WaveWait> {
     }
     for (const api::JobInfo& job : info->jobs) {
       if (!caller_->may_observe(project_, job.pipeline)) continue;
-      std::string shown = str_cat(api::enum_name(job.state), job.datums.processed, "/", job.datums.failed, "/", job.datums.total);
+      std::string shown = str_cat(api::enum_name(job.state), job.datums.processed, "/",
+                                  job.datums.failed, "/", job.datums.total);
       if (shown == shown_[job.pipeline]) continue;
       shown_[job.pipeline] = std::move(shown);
       api::ChangeEvent event;
@@ -205,7 +228,9 @@ class WaveWait : public std::enable_shared_from_this<WaveWait> {
 };
 
 Status wait_for(Call& call, const version::WaveInfo& wave) {
-  return std::make_shared<WaveWait>(call.state, call.project(), wave, call.shared_caller(), call.response.stream({}))->begin();
+  return std::make_shared<WaveWait>(call.state, call.project(), wave, call.shared_caller(),
+                                    call.response.stream({}))
+      ->begin();
 }
 
 Status wait_wave(Call& call) {
@@ -213,31 +238,44 @@ Status wait_wave(Call& call) {
   return wait_for(call, wave);
 }
 
-// The wave to wait for at `repo@ref`: a pipeline's newest job, ended or not, for its output branch; else the commit's own wave.
+// The wave to wait for at `repo@ref`: a pipeline's newest job, ended or not, for its output branch;
+// else the commit's own wave.
 Result<version::WaveInfo> wave_of_commit(Call& call) {
   const version::RepoName repo{call.project(), call.path("repo")};
   const std::string ref = call.path("ref");
   QANAT_ASSIGN_OR_RETURN(const auto info, call.state.versions->inspect_repo(repo));
-  const auto controller = info.record.pipeline.empty() ? nullptr : call.state.pipelines->find(repo.project, info.record.pipeline);
+  const auto controller = info.record.pipeline.empty()
+                              ? nullptr
+                              : call.state.pipelines->find(repo.project, info.record.pipeline);
   if (controller && ref == controller->record().output_branch) {
     QANAT_RETURN_IF_ERROR(call.state.pipelines->tell_waves(repo.project));
     const auto waiting = controller->waiting();
-    if (!waiting.empty()) return call.state.versions->inspect_wave(repo.project, waiting.back().wave);
+    if (!waiting.empty())
+      return call.state.versions->inspect_wave(repo.project, waiting.back().wave);
     const auto last = controller->record().last_wave;
     const std::string prefix = pipeline::jobs_prefix(repo.project, info.record.pipeline);
-    QANAT_ASSIGN_OR_RETURN(const auto jobs, call.state.meta->range(meta::KeyRange::prefix(prefix), {.limit = 1, .descending = true, .keys_only = true}));
+    QANAT_ASSIGN_OR_RETURN(
+        const auto jobs,
+        call.state.meta->range(meta::KeyRange::prefix(prefix),
+                               {.limit = 1, .descending = true, .keys_only = true}));
     if (!jobs.items.empty()) {
-      QANAT_ASSIGN_OR_RETURN(const uint64_t number, from_hex16(std::string_view(jobs.items[0].key).substr(prefix.size())));
+      QANAT_ASSIGN_OR_RETURN(const uint64_t number,
+                             from_hex16(std::string_view(jobs.items[0].key).substr(prefix.size())));
       return call.state.versions->inspect_wave(repo.project, static_cast<int64_t>(number));
     }
-    return not_found(str_cat("pipeline ", info.record.pipeline, " has had no job yet"), last == 0 ? "it has one once its inputs have a commit" : "");
+    return not_found(str_cat("pipeline ", info.record.pipeline, " has had no job yet"),
+                     last == 0 ? "it has one once its inputs have a commit" : "");
   }
   QANAT_ASSIGN_OR_RETURN(const auto commit, call.state.versions->resolve(repo, ref));
-  if (!commit.record.finished()) return failed_precondition(str_cat("commit ", commit.id, " is open: nothing can follow from it yet"), "finish it first");
+  if (!commit.record.finished())
+    return failed_precondition(
+        str_cat("commit ", commit.id, " is open: nothing can follow from it yet"),
+        "finish it first");
   // The id of a commit is its wave's; but a head that was moved here started a wave of its own.
   if (commit.record.wave == 0) return not_found(str_cat("commit ", commit.id, " started no wave"));
   const auto branch = call.state.versions->inspect_branch(repo, ref);
-  if (branch.ok() && branch->record.head_wave > commit.record.wave) return call.state.versions->inspect_wave(repo.project, branch->record.head_wave);
+  if (branch.ok() && branch->record.head_wave > commit.record.wave)
+    return call.state.versions->inspect_wave(repo.project, branch->record.head_wave);
   return call.state.versions->inspect_wave(repo.project, commit.record.wave);
 }
 
@@ -250,50 +288,68 @@ Status wait_commit(Call& call) {
 
 class EventFeed : public std::enable_shared_from_this<EventFeed> {
  public:
-  EventFeed(State& state, std::string project, std::shared_ptr<const Caller> caller, std::shared_ptr<net::EventStream> stream)
-      : state_(state), project_(std::move(project)), caller_(std::move(caller)), stream_(std::move(stream)) {}
+  EventFeed(State& state, std::string project, std::shared_ptr<const Caller> caller,
+            std::shared_ptr<net::EventStream> stream)
+      : state_(state),
+        project_(std::move(project)),
+        caller_(std::move(caller)),
+        stream_(std::move(stream)) {}
 
   Status begin(int64_t from_revision) {
     auto self = shared_from_this();
-    QANAT_ASSIGN_OR_RETURN(waves_, state_.versions->watch_waves(project_, from_revision, [weak = weak_from_this()](const Status& status, int64_t revision, const std::vector<version::WaveInfo>& waves) {
-      const auto feed = weak.lock();
-      if (!feed || !feed->usable(status)) return;
-      for (const version::WaveInfo& wave : waves) {
-        if (!visible(*feed->caller_, feed->project_, wave)) continue;
-        api::ChangeEvent event;
-        event.type = "wave";
-        event.wave = show(feed->project_, wave);
-        redact(*feed->caller_, feed->project_, *event.wave);
-        feed->send(event, revision);
-      }
-    }));
-    QANAT_ASSIGN_OR_RETURN(commits_, state_.versions->watch_commits({project_, ""}, from_revision, [weak = weak_from_this()](const Status& status, int64_t revision, const std::vector<version::CommitInfo>& commits) {
-      const auto feed = weak.lock();
-      if (!feed || !feed->usable(status)) return;
-      for (const version::CommitInfo& commit : commits) {
-        if (!feed->caller_->may_read(commit.project, commit.repo)) continue;
-        api::ChangeEvent event;
-        event.type = "commit";
-        event.commit = show(commit);
-        feed->send(event, revision);
-      }
-    }));
+    QANAT_ASSIGN_OR_RETURN(
+        waves_, state_.versions->watch_waves(
+                    project_, from_revision,
+                    [weak = weak_from_this()](const Status& status, int64_t revision,
+                                              const std::vector<version::WaveInfo>& waves) {
+                      const auto feed = weak.lock();
+                      if (!feed || !feed->usable(status)) return;
+                      for (const version::WaveInfo& wave : waves) {
+                        if (!visible(*feed->caller_, feed->project_, wave)) continue;
+                        api::ChangeEvent event;
+                        event.type = "wave";
+                        event.wave = show(feed->project_, wave);
+                        redact(*feed->caller_, feed->project_, *event.wave);
+                        feed->send(event, revision);
+                      }
+                    }));
+    QANAT_ASSIGN_OR_RETURN(
+        commits_, state_.versions->watch_commits(
+                      {project_, ""}, from_revision,
+                      [weak = weak_from_this()](const Status& status, int64_t revision,
+                                                const std::vector<version::CommitInfo>& commits) {
+                        const auto feed = weak.lock();
+                        if (!feed || !feed->usable(status)) return;
+                        for (const version::CommitInfo& commit : commits) {
+                          if (!feed->caller_->may_read(commit.project, commit.repo)) continue;
+                          api::ChangeEvent event;
+                          event.type = "commit";
+                          event.commit = show(commit);
+                          feed->send(event, revision);
+                        }
+                      }));
     const std::string prefix = pipeline::jobs_prefix(project_);
-    QANAT_ASSIGN_OR_RETURN(jobs_, state_.meta->watch(meta::KeyRange::prefix(prefix), from_revision, [weak = weak_from_this(), prefix](const meta::WatchBatch& batch) {
-      const auto feed = weak.lock();
-      if (!feed || !feed->usable(batch.status)) return;
-      for (const meta::Event& change : batch.events) {
-        if (change.deleted) continue;
-        const std::string name(split_once(std::string_view(change.item.key).substr(prefix.size()), '/').first);
-        if (!feed->caller_->may_observe(feed->project_, name)) continue;
-        const auto record = pipeline::decode<pipeline::JobRecord>(change.item.key, change.item.value);
-        if (!record.ok()) continue;
-        api::ChangeEvent event;
-        event.type = "job";
-        event.job = show_job(feed->state_, feed->project_, name, *record, nullptr);
-        feed->send(event, batch.revision);
-      }
-    }));
+    QANAT_ASSIGN_OR_RETURN(
+        jobs_,
+        state_.meta->watch(
+            meta::KeyRange::prefix(prefix), from_revision,
+            [weak = weak_from_this(), prefix](const meta::WatchBatch& batch) {
+              const auto feed = weak.lock();
+              if (!feed || !feed->usable(batch.status)) return;
+              for (const meta::Event& change : batch.events) {
+                if (change.deleted) continue;
+                const std::string name(
+                    split_once(std::string_view(change.item.key).substr(prefix.size()), '/').first);
+                if (!feed->caller_->may_observe(feed->project_, name)) continue;
+                const auto record =
+                    pipeline::decode<pipeline::JobRecord>(change.item.key, change.item.value);
+                if (!record.ok()) continue;
+                api::ChangeEvent event;
+                event.type = "job";
+                event.job = show_job(feed->state_, feed->project_, name, *record, nullptr);
+                feed->send(event, batch.revision);
+              }
+            }));
     stream_->on_closed([self]() mutable {
       auto* events = self->state_.events;
       events->submit([self = std::move(self)] { self->end(); });
@@ -329,7 +385,9 @@ class EventFeed : public std::enable_shared_from_this<EventFeed> {
 Status events(Call& call) {
   QANAT_ASSIGN_OR_RETURN(const uint64_t after, call.query().get_uint("revision", 0));
   const int64_t from = after == 0 ? 0 : static_cast<int64_t>(after) + 1;
-  return std::make_shared<EventFeed>(call.state, call.project(), call.shared_caller(), call.response.stream({}))->begin(from);
+  return std::make_shared<EventFeed>(call.state, call.project(), call.shared_caller(),
+                                     call.response.stream({}))
+      ->begin(from);
 }
 
 }  // namespace

@@ -17,7 +17,9 @@ namespace {
 constexpr size_t kMaxBody = 16u << 20;  // of JSON
 constexpr int64_t kMaxWaitMs = 20'000;
 
-Status send_json(net::Response& response, const std::string& text) { return response.send(200, text, "application/json"); }
+Status send_json(net::Response& response, const std::string& text) {
+  return response.send(200, text, "application/json");
+}
 
 template <class T>
 Result<T> read_body(net::Request& request) {
@@ -25,7 +27,8 @@ Result<T> read_body(net::Request& request) {
   return api::parse_json<T>(text);
 }
 
-Status lease(pipeline::WorkerHub& hub, const pipeline::WorkerHub::Worker& worker, net::Request& request, net::Response& response) {
+Status lease(pipeline::WorkerHub& hub, const pipeline::WorkerHub::Worker& worker,
+             net::Request& request, net::Response& response) {
   QANAT_ASSIGN_OR_RETURN(const auto body, read_body<api::LeaseRequest>(request));
   QANAT_ASSIGN_OR_RETURN(const auto leased, hub.lease(worker, body));
   if (!leased.datums.empty()) {
@@ -37,11 +40,14 @@ Status lease(pipeline::WorkerHub& hub, const pipeline::WorkerHub::Worker& worker
   options.timeout = net::Milliseconds(std::clamp<int64_t>(body.wait_ms, 1, kMaxWaitMs));
   auto pending = response.defer(options);
   // When time is over, or the worker has gone, `complete` says so and the datums are taken back.
-  hub.wait_for_work(worker, body, [pending](const api::LeaseAnswer& answer) { return pending->complete(200, {{"Content-Type", "application/json"}}, api::json_text(answer)); });
+  hub.wait_for_work(worker, body, [pending](const api::LeaseAnswer& answer) {
+    return pending->complete(200, {{"Content-Type", "application/json"}}, api::json_text(answer));
+  });
   return ok_status();
 }
 
-Status inputs(pipeline::WorkerHub& hub, const pipeline::WorkerHub::Worker& worker, net::Request& request, net::Response& response) {
+Status inputs(pipeline::WorkerHub& hub, const pipeline::WorkerHub::Worker& worker,
+              net::Request& request, net::Response& response) {
   QANAT_ASSIGN_OR_RETURN(const net::Query query, request.head().query());
   response.headers().set("Content-Type", std::string(api::kFileStreamType));
   bool started = false;
@@ -50,7 +56,8 @@ Status inputs(pipeline::WorkerHub& hub, const pipeline::WorkerHub::Worker& worke
     if (!std::exchange(started, true)) QANAT_RETURN_IF_ERROR(response.start(200, std::nullopt));
     return response.write(bytes);
   });
-  const Status status = hub.send_inputs(worker, query.get_or("job", ""), query.get_all("datum"), out);
+  const Status status =
+      hub.send_inputs(worker, query.get_or("job", ""), query.get_all("datum"), out);
   if (!status.ok()) {
     if (started) (void)out.error(status);
     return status;
@@ -59,9 +66,11 @@ Status inputs(pipeline::WorkerHub& hub, const pipeline::WorkerHub::Worker& worke
   return response.finish();
 }
 
-Status results(pipeline::WorkerHub& hub, const pipeline::WorkerHub::Worker& worker, net::Request& request, net::Response& response) {
+Status results(pipeline::WorkerHub& hub, const pipeline::WorkerHub::Worker& worker,
+               net::Request& request, net::Response& response) {
   QANAT_ASSIGN_OR_RETURN(const net::Query query, request.head().query());
-  api::FileStreamReader in([&request](char* buffer, size_t size) { return request.read(buffer, size); });
+  api::FileStreamReader in(
+      [&request](char* buffer, size_t size) { return request.read(buffer, size); });
   QANAT_ASSIGN_OR_RETURN(const auto answer, hub.take_results(worker, query.get_or("job", ""), in));
   return send_json(response, api::json_text(answer));
 }
@@ -77,7 +86,12 @@ Result<std::string> HttpWorkerGate::open(const pipeline::WorkerGroupId& group) {
   for (const std::string& path : {folder, folder + "/run"}) {
     if (chmod(path.c_str(), 0711) != 0) return errno_status(errno, path);
   }
-  QANAT_ASSIGN_OR_RETURN(const auto listener, server_.listen_unix(folder + "/run/worker.sock", 0600, [this, group](net::Request& request, net::Response& response) { handle(group, request, response); }));
+  QANAT_ASSIGN_OR_RETURN(
+      const auto listener,
+      server_.listen_unix(folder + "/run/worker.sock", 0600,
+                          [this, group](net::Request& request, net::Response& response) {
+                            handle(group, request, response);
+                          }));
   listeners_[group] = listener;
   return folder;
 }
@@ -93,30 +107,37 @@ void HttpWorkerGate::close(const pipeline::WorkerGroupId& group) {
     }
   }
   if (listener) server_.remove_listener(*listener);
-  (void)posix_file_system().remove_tree(str_cat(folder_, "/", sha256(to_string(group)).to_hex().substr(0, 16)));
+  (void)posix_file_system().remove_tree(
+      str_cat(folder_, "/", sha256(to_string(group)).to_hex().substr(0, 16)));
 }
 
-void HttpWorkerGate::handle(const pipeline::WorkerGroupId& group, net::Request& request, net::Response& response) {
+void HttpWorkerGate::handle(const pipeline::WorkerGroupId& group, net::Request& request,
+                            net::Response& response) {
   const Status status = dispatch(group, request, response);
   if (status.ok()) return;
-  if (status.code() == Code::kInternal || status.code() == Code::kDataLoss || status.code() == Code::kResourceExhausted) {
-    log_error("a worker's call failed", {{"pipeline", group.pipeline}, {"path", request.head().path}, {"error", status}});
+  if (status.code() == Code::kInternal || status.code() == Code::kDataLoss ||
+      status.code() == Code::kResourceExhausted) {
+    log_error("a worker's call failed",
+              {{"pipeline", group.pipeline}, {"path", request.head().path}, {"error", status}});
   }
   answer_error(response, status);
 }
 
-Status HttpWorkerGate::dispatch(const pipeline::WorkerGroupId& group, net::Request& request, net::Response& response) {
+Status HttpWorkerGate::dispatch(const pipeline::WorkerGroupId& group, net::Request& request,
+                                net::Response& response) {
   pipeline::WorkerHub* hub = hub_;
   if (hub == nullptr) return unavailable("the server is starting");
   std::string allowed;
-  QANAT_ASSIGN_OR_RETURN(const auto match, api::match_route(request.head().method, request.head().path, &allowed));
+  QANAT_ASSIGN_OR_RETURN(const auto match,
+                         api::match_route(request.head().method, request.head().path, &allowed));
   const std::string_view route = match.route->id;
   if (route == "worker_hello") {
     QANAT_ASSIGN_OR_RETURN(const auto body, read_body<api::HelloRequest>(request));
     QANAT_ASSIGN_OR_RETURN(const auto answer, hub->hello(body));
     return send_json(response, api::json_text(answer));
   }
-  if (match.route->right != api::Right::kWorker) return permission_denied("only workers are served here");
+  if (match.route->right != api::Right::kWorker)
+    return permission_denied("only workers are served here");
   QANAT_ASSIGN_OR_RETURN(const auto worker, hub->authenticate(bearer_token(request.head())));
   if (worker.group != group) return permission_denied("this is another group's worker");
   if (route == "worker_lease") return lease(*hub, worker, request, response);

@@ -1,7 +1,9 @@
-// HttpWorkerGate: serves workers, each group of them on a Unix socket in a folder of its own: DATA/run/<hash of the group>/run/worker.sock.
+// HttpWorkerGate: serves workers, each group of them on a Unix socket in a folder of its own:
+// DATA/run/<hash of the group>/run/worker.sock.
 //
-// The folder, not the socket, is what workers see, so that a restarted server's new socket is found by old workers. The socket's mode lets any
-// user of the machine connect; what protects it is the folder (0711 below a private data folder) and the token of every call.
+// The folder, not the socket, is what workers see, so that a restarted server's new socket is found
+// by old workers. The socket's mode lets any user of the machine connect; what protects it is the
+// folder (0711 below a private data folder) and the token of every call.
 //
 // Thread safe.
 #pragma once
@@ -19,9 +21,11 @@ namespace qanat::serve {
 class HttpWorkerGate : public pipeline::WorkerGate {
  public:
   // `folder`: DATA/run. `server` outlives it.
-  HttpWorkerGate(net::HttpServer& server, std::string folder) : server_(server), folder_(std::move(folder)) {}
+  HttpWorkerGate(net::HttpServer& server, std::string folder)
+      : server_(server), folder_(std::move(folder)) {}
 
-  // For wiring: the hub is made after its pipelines, which need the gate. Before the first worker speaks.
+  // For wiring: the hub is made after its pipelines, which need the gate. Before the first worker
+  // speaks.
   void set_hub(pipeline::WorkerHub* hub) { hub_ = hub; }
 
   Result<std::string> open(const pipeline::WorkerGroupId& group) override;
@@ -29,7 +33,8 @@ class HttpWorkerGate : public pipeline::WorkerGate {
 
  private:
   void handle(const pipeline::WorkerGroupId& group, net::Request& request, net::Response& response);
-  Status dispatch(const pipeline::WorkerGroupId& group, net::Request& request, net::Response& response);
+  Status dispatch(const pipeline::WorkerGroupId& group, net::Request& request,
+                  net::Response& response);
 
   net::HttpServer& server_;
   const std::string folder_;

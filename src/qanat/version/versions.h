@@ -165,8 +165,8 @@ class Versions {
   // bounded steps; a crash in between leaves it gone for every reader, and start() does the rest.
   Status delete_repo(const RepoName& name, bool force, std::string_view owner = {});
 
-  // A pipeline's repo becomes a user's: for a deleted pipeline whose output is kept. OK if it is not
-  // this pipeline's (any more).
+  // A pipeline's repo becomes a user's: for a deleted pipeline whose output is kept. OK if it is
+  // not this pipeline's (any more).
   Status release_repo(const RepoName& name, std::string_view owner);
 
   // --- Branches ---

@@ -107,7 +107,7 @@ def draw_chart(path, rows, demand):
     from matplotlib import pyplot
 
     largest = sorted(demand, key=lambda g: (-sum(demand[g].values()), g))[:4]
-    figure, axes = pyplot.subplots(2, 2, figsize=(11, 6.5), layout="constrained", sharex=True)
+    figure, axes = pyplot.subplots(2, 2, figsize=(11, 6.5), sharex=True)
     for axis, group in zip(axes.flat, largest):
         months = sorted(demand[group])[-24:]
         ahead = [r for r in rows if r["product_group"] == group]
@@ -128,6 +128,7 @@ def draw_chart(path, rows, demand):
         ticks = range(0, len(months) + len(ahead), 6)
         axis.set_xticks(ticks, [forecast.next_month(months[0], t) for t in ticks])
     axes.flat[0].legend(frameon=False, loc="upper left")
+    figure.subplots_adjust(0.05, 0.06, 0.98, 0.9, wspace=0.12, hspace=0.18)
     figure.suptitle("Units sold a month, and the forecast")
     # Without the library's name and version in the file: equal data gives equal bytes.
     figure.savefig(path, dpi=90, metadata={"Software": None})

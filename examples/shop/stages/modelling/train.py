@@ -12,12 +12,6 @@ import os
 
 import forecast
 import numpy
-from sklearn.ensemble import (
-    ExtraTreesRegressor,
-    GradientBoostingRegressor,
-    RandomForestRegressor,
-)
-from sklearn.linear_model import Ridge
 
 SEED = 20140103  # the day of the shop's first order
 
@@ -42,16 +36,25 @@ def fit(candidate, rows):
     options = {k: v for k, v in candidate.items() if k != "kind"}
     x = numpy.array([[float(row[name]) for name in forecast.FEATURES] for row in rows])
     y = numpy.array([float(row["quantity"]) / float(row["level"]) for row in rows])
+    # Imported when needed: importing takes longer than fitting.
     if candidate["kind"] == "ridge":
+        from sklearn.linear_model import Ridge
+
         fitted = Ridge(**options).fit(x, y)
         weights = [shorten(w) for w in fitted.coef_]
         return {"kind": "sum", "constant": shorten(fitted.intercept_), "weights": weights}
-    if candidate["kind"] in ("forest", "extra-trees"):
-        kind = RandomForestRegressor if candidate["kind"] == "forest" else ExtraTreesRegressor
-        fitted = kind(random_state=SEED, **options).fit(x, y)
+
+    from sklearn import ensemble
+
+    forests = {
+        "forest": ensemble.RandomForestRegressor,
+        "extra-trees": ensemble.ExtraTreesRegressor,
+    }
+    if candidate["kind"] in forests:
+        fitted = forests[candidate["kind"]](random_state=SEED, **options).fit(x, y)
         scale, constant, trees = 1 / len(fitted.estimators_), 0.0, fitted.estimators_
     elif candidate["kind"] == "boosting":
-        fitted = GradientBoostingRegressor(random_state=SEED, **options).fit(x, y)
+        fitted = ensemble.GradientBoostingRegressor(random_state=SEED, **options).fit(x, y)
         scale, constant = fitted.learning_rate, shorten(fitted.init_.constant_.item())
         trees = fitted.estimators_[:, 0]
     else:

@@ -15,7 +15,7 @@ BUILD = os.environ.get("QANAT_BUILD", str(HERE.parent.parent / "build"))
 
 # The server is given time to answer, as a person would.
 SERVE = r"""\1 >$WORK/log 2>&1 & server=$!
-trap 'kill $server; wait $server || true' EXIT
+trap 'qanat delete pipeline word-count; kill $server; wait $server || true' EXIT
 until qanat version >/dev/null 2>&1; do kill -0 $server; sleep 0.1; done"""
 
 

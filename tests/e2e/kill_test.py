@@ -20,7 +20,7 @@ from harness import Server, stop_leftovers, wait_until
 KILLS = int(os.environ.get("QANAT_KILLS", "200"))
 API = "/api/v1/projects/default"
 WORKERS = 2
-PAUSE = 0.04  # seconds at most between two requests of a writer: each put makes a wave, and all of them are to be worked off
+REQUESTS = 20  # at most so many in a life of the server, so that a slow machine does as much as a fast one
 
 
 class Connection:
@@ -68,6 +68,7 @@ class Writer(threading.Thread):
         self.attempted = {}
         self.groups = []  # each the paths that came in one commit, and whether it was acknowledged
         self.open_commit = None
+        self.answers = 0
         self.unexpected = []
 
     def request(self, method, path, body=None):
@@ -75,6 +76,7 @@ class Writer(threading.Thread):
         if status >= 400:
             self.unexpected.append(f"{method} {path}: {status} {text}")
             raise ConnectionError(text)
+        self.answers += 1
         return json.loads(text) if text else None
 
     def run(self):
@@ -85,7 +87,6 @@ class Writer(threading.Thread):
                     self.one_put(number)
                 else:
                     self.one_commit(number)
-                time.sleep(self.random.uniform(0, PAUSE))
         except (OSError, http.client.HTTPException, ValueError):
             pass  # the server was killed
         finally:
@@ -165,7 +166,12 @@ class Kill(unittest.TestCase):
         writers = [Writer(server, rng.randrange(1 << 30), f"w{i}", number) for i in range(3)]
         for writer in writers:
             writer.start()
-        time.sleep(rng.uniform(0.01, 0.25))
+        # Killed at any moment of a write: after so many answers, and a little.
+        wanted = rng.randrange(REQUESTS)
+        deadline = time.monotonic() + 5
+        while sum(writer.answers for writer in writers) < wanted and time.monotonic() < deadline:
+            time.sleep(0.001)
+        time.sleep(rng.uniform(0, 0.02))
         server.stop(kill=True)
         for writer in writers:
             writer.join()

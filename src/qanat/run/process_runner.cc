@@ -9,6 +9,7 @@
 
 #include <cerrno>
 #include <cstdlib>
+#include <set>
 
 #include "qanat/base/file_system.h"
 #include "qanat/base/log.h"
@@ -84,6 +85,7 @@ Status ProcessRunner::start() {
         "the process runner needs root: it gives each worker mount and pid namespaces of its own",
         "run qanat serve as root, or use the docker runner");
   }
+  end_strays();
   keeper_.start();
   return ok_status();
 }
@@ -130,6 +132,46 @@ Status ProcessRunner::stop_unwanted() { return keeper_.stop_unwanted(); }
 Result<std::vector<pipeline::WorkerGroupStatus>> ProcessRunner::list() { return keeper_.list(); }
 void ProcessRunner::set_listener(std::function<void(const pipeline::WorkerEvent&)> listener) {
   keeper_.set_listener(std::move(listener));
+}
+
+// A server that is killed between starting a worker and noting its state leaves a process that observe() does not see. It is known
+// by the folder in its arguments.
+void ProcessRunner::end_strays() {
+  FileSystem& files = posix_file_system();
+  const std::string run = str_cat(options_.data_folder, "/run");
+  std::set<std::string> strays;  // folders
+  for (const DirectoryEntry& group : files.list(run).value_or({})) {
+    const std::string folder = str_cat(run, "/", group.name, "/workers");
+    for (const DirectoryEntry& entry : files.list(folder).value_or({})) {
+      const std::string worker = str_cat(folder, "/", entry.name);
+      const Result<std::string> text = files.read_file(str_cat(worker, "/state"), 64 << 10);
+      if (!text.ok() || !parse_state(*text).ok()) strays.insert(worker);
+    }
+    // What a group that is no more has left, if it is empty.
+    (void)files.remove_directory(folder);
+    (void)files.remove_directory(str_cat(run, "/", group.name));
+  }
+  if (strays.empty()) return;
+  for (const DirectoryEntry& entry : files.list("/proc").value_or({})) {
+    const auto pid = parse_u64(entry.name);
+    if (!pid.ok()) continue;
+    const std::string arguments =
+        files.read_file(str_cat("/proc/", entry.name, "/cmdline"), 64 << 10).value_or("");
+    for (const std::string_view argument : split(arguments, '\0')) {
+      constexpr std::string_view kState = "--state=";
+      constexpr std::string_view kTree = "/tree";
+      if (!argument.starts_with(kState) || !argument.ends_with(kTree)) continue;
+      const std::string_view path = argument.substr(kState.size());
+      if (strays.contains(std::string(path.substr(0, path.size() - kTree.size())))) {
+        ::kill(static_cast<pid_t>(*pid), SIGKILL);
+      }
+    }
+  }
+  for (const std::string& worker : strays) {
+    if (Status removed = files.remove_tree(worker); !removed.ok()) {
+      log_warning("cannot remove a folder", {{"folder", worker}, {"error", removed}});
+    }
+  }
 }
 
 // All groups' folders are in DATA/run.

@@ -51,6 +51,7 @@ class ProcessRunner : public pipeline::Runner, private WorkerBackend {
   void set_listener(std::function<void(const pipeline::WorkerEvent&)> listener) override;
 
  private:
+  void end_strays();
   Result<std::vector<ObservedWorker>> observe() override;
   Status start(const pipeline::WorkerGroupSpec& spec, const std::string& worker_id,
                const std::string& fingerprint, const std::string& credential) override;

@@ -107,8 +107,14 @@ void HttpWorkerGate::close(const pipeline::WorkerGroupId& group) {
     }
   }
   if (listener) server_.remove_listener(*listener);
-  (void)posix_file_system().remove_tree(
-      str_cat(folder_, "/", sha256(to_string(group)).to_hex().substr(0, 16)));
+  // Not the whole folder: what the process runner knows of workers that are still ending lies there too.
+  FileSystem& files = posix_file_system();
+  const std::string folder =
+      str_cat(folder_, "/", sha256(to_string(group)).to_hex().substr(0, 16));
+  (void)files.remove_tree(folder + "/run");
+  (void)files.remove_tree(folder + "/bin");
+  (void)files.remove_directory(folder + "/workers");
+  (void)files.remove_directory(folder);
 }
 
 void HttpWorkerGate::handle(const pipeline::WorkerGroupId& group, net::Request& request,

@@ -20,7 +20,7 @@ from harness import Server, stop_leftovers, wait_until
 KILLS = int(os.environ.get("QANAT_KILLS", "200"))
 API = "/api/v1/projects/default"
 WORKERS = 2
-REQUESTS = 20  # at most so many in a life of the server, so that a slow machine does as much as a fast one
+REQUESTS = 12  # at most so many in a life of the server, so that a slow machine does as much as a fast one
 
 
 class Connection:
@@ -93,7 +93,7 @@ class Writer(threading.Thread):
             self.connection.close()
 
     def one_put(self, number):
-        path = f"{self.writer_name}-{self.random.randrange(40)}"
+        path = f"{self.writer_name}-{self.random.randrange(20)}"
         content = f"{self.round}.{number}." + "x" * self.random.randrange(3000)
         self.attempted.setdefault(path, []).append(content)
         self.request("PUT", f"repos/in/files/{path}?ref=master", content)
@@ -221,7 +221,7 @@ class Kill(unittest.TestCase):
                 self.assertLess(status, 300, text)
 
     def check_end(self, server):
-        server.qanat("wait", "commit", "again@master", timeout=300)
+        server.qanat("wait", "commit", "again@master", timeout=600)
         connection = Connection(server)
         roots = {c["id"]: c.get("root") for c in connection.items("repos/in/commits?limit=500")}
         for pipeline in ("copy", "again"):

@@ -4,7 +4,7 @@ After every restart: what was acknowledged is there, whole; a commit of several 
 end every job ends well, each wave has one job of each pipeline, the outputs have the root of the input, of the newest wave and
 of those before: nothing lost, nothing twice, no mix of versions; and there are as many workers as were asked for, and none once
 they are not wanted.
-QANAT_KILLS sets the number of kills (default 40), QANAT_SEED repeats a run.
+QANAT_KILLS sets the number of kills (default 200), QANAT_SEED repeats a run.
 """
 
 import http.client
@@ -17,7 +17,7 @@ import unittest
 
 from harness import Server, stop_leftovers, wait_until
 
-KILLS = int(os.environ.get("QANAT_KILLS", "40"))
+KILLS = int(os.environ.get("QANAT_KILLS", "200"))
 API = "/api/v1/projects/default"
 WORKERS = 2
 REQUESTS = 12  # at most so many in a life of the server, so that a slow machine does as much as a fast one

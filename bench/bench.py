@@ -105,7 +105,7 @@ def put_git(work, tree):
     subprocess.run(["git", "init", "-q"], env=environment, check=True)
     begin = time.monotonic()
     subprocess.run(["git", "add", "-A"], cwd=tree, env=environment, check=True)
-    subprocess.run(["git", "-c", "user.name=b", "-c", "user.email=b@b", "commit", "-qm", "b"], cwd=tree, env=environment, check=True)
+    subprocess.run(["git", "-c", "gc.auto=0", "-c", "user.name=b", "-c", "user.email=b@b", "commit", "-qm", "b"], cwd=tree, env=environment, check=True)
     return time.monotonic() - begin
 
 

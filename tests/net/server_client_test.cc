@@ -49,13 +49,28 @@ bool eventually(const std::function<bool()>& condition) {
 
 class ServerClientTest : public testing::Test {
  protected:
-  void start(Handler handler, ServerOptions options = {}) {
+  // Stops the server when it goes out of scope: a handler may still use what stands before it.
+  class [[nodiscard]] Serving {
+   public:
+    explicit Serving(ServerClientTest* test) : test_(test) {}
+    Serving(const Serving&) = delete;
+    Serving& operator=(const Serving&) = delete;
+    ~Serving() {
+      if (test_->server_ != nullptr) test_->server_->stop(5s);
+    }
+
+   private:
+    ServerClientTest* test_;
+  };
+
+  Serving start(Handler handler, ServerOptions options = {}) {
     server_ = *HttpServer::create(options);
     auto id = server_->listen_tcp("127.0.0.1", 0, std::move(handler));
-    ASSERT_TRUE(id.ok()) << id.status().to_string();
+    EXPECT_TRUE(id.ok()) << id.status().to_string();
     listener_ = *id;
     port_ = server_->port_of(listener_);
-    ASSERT_NE(port_, 0);
+    EXPECT_NE(port_, 0);
+    return Serving(this);
   }
   ClientRequest request(const std::string& target, Method method = Method::kGet) {
     ClientRequest out;
@@ -107,7 +122,7 @@ void echo(Request& request, Response& response) {
 }
 
 TEST_F(ServerClientTest, EchoAndKeepAlive) {
-  start(echo);
+  auto serving = start(echo);
   for (int i = 0; i < 20; ++i) {
     ClientRequest post = request("/x?i=" + std::to_string(i), Method::kPost);
     post.body = std::string(static_cast<size_t>(i * 1000), 'b');
@@ -122,7 +137,7 @@ TEST_F(ServerClientTest, EchoAndKeepAlive) {
 }
 
 TEST_F(ServerClientTest, HeadAndNoContent) {
-  start([](Request& request, Response& response) {
+  auto serving = start([](Request& request, Response& response) {
     (void)response.send(request.head().path == "/none" ? 204 : 200, "body", "text/plain");
   });
   auto head = client_.send(request("/", Method::kHead));
@@ -137,7 +152,7 @@ TEST_F(ServerClientTest, HeadAndNoContent) {
 }
 
 TEST_F(ServerClientTest, UnixSocketWithLongPath) {
-  start(echo);
+  auto serving = start(echo);
   std::string folder = testing::TempDir() + "/" + std::string(120, 'd');
   std::filesystem::create_directories(folder);
   std::string path = folder + "/worker.sock";
@@ -162,7 +177,7 @@ TEST_F(ServerClientTest, UnixSocketWithLongPath) {
 TEST_F(ServerClientTest, BigBodiesInBoundedMemory) {
   constexpr uint64_t kTotal = 256ULL << 20;
   std::atomic<uint64_t> received{0};
-  start([&](Request& request, Response& response) {
+  auto serving = start([&](Request& request, Response& response) {
     std::string buffer(64 << 10, '\0');
     if (request.head().method == Method::kPut) {
       while (true) {
@@ -210,7 +225,8 @@ TEST_F(ServerClientTest, BigBodiesInBoundedMemory) {
 }
 
 TEST_F(ServerClientTest, ExpectContinueRefusesBeforeTheBody) {
-  start([](Request&, Response& response) { (void)response.send(403, "no", "text/plain"); });
+  auto serving =
+      start([](Request&, Response& response) { (void)response.send(403, "no", "text/plain"); });
   ClientRequest put = request("/", Method::kPut);
   bool asked = false;
   put.expect_continue = true;
@@ -226,7 +242,7 @@ TEST_F(ServerClientTest, ExpectContinueRefusesBeforeTheBody) {
 }
 
 TEST_F(ServerClientTest, ExpectContinueIsAnswered) {
-  start(echo);
+  auto serving = start(echo);
   ClientRequest put = request("/", Method::kPut);
   put.expect_continue = true;
   put.body = "data";
@@ -238,7 +254,8 @@ TEST_F(ServerClientTest, ExpectContinueIsAnswered) {
 }
 
 TEST_F(ServerClientTest, RefusalWhileTheBodyIsSent) {
-  start([](Request&, Response& response) { (void)response.send(413, "too much", "text/plain"); });
+  auto serving = start(
+      [](Request&, Response& response) { (void)response.send(413, "too much", "text/plain"); });
   ClientRequest put = request("/", Method::kPut);
   put.source = [](char*, size_t size) -> Result<size_t> { return size; };  // without end
   auto answer = client_.send(put);
@@ -249,7 +266,7 @@ TEST_F(ServerClientTest, RefusalWhileTheBodyIsSent) {
 TEST_F(ServerClientTest, TruncatedRequestBody) {
   Gate seen;
   Status status;
-  start([&](Request& request, Response& response) {
+  auto serving = start([&](Request& request, Response& response) {
     status = request.read_all(1 << 20).status();
     (void)response.send(400, "", {});
     seen.open();
@@ -263,7 +280,7 @@ TEST_F(ServerClientTest, TruncatedRequestBody) {
 }
 
 TEST_F(ServerClientTest, TruncatedAnswerIsAnError) {
-  start([](Request& request, Response& response) {
+  auto serving = start([](Request& request, Response& response) {
     bool sized = request.head().path == "/sized";
     (void)response.start(200, sized ? std::optional<uint64_t>(100) : std::nullopt);
     (void)response.write("part");
@@ -279,7 +296,7 @@ TEST_F(ServerClientTest, TruncatedAnswerIsAnError) {
 }
 
 TEST_F(ServerClientTest, HandlerThatAnswersNothingOrThrows) {
-  start([](Request& request, Response&) {
+  auto serving = start([](Request& request, Response&) {
     if (request.head().path == "/throw") throw std::runtime_error("x");
   });
   for (const char* target : {"/", "/throw"}) {
@@ -290,7 +307,7 @@ TEST_F(ServerClientTest, HandlerThatAnswersNothingOrThrows) {
 }
 
 TEST_F(ServerClientTest, MalformedRequests) {
-  start(echo);
+  auto serving = start(echo);
   auto refused = [&](std::string_view bytes, const char* status) {
     std::string answer = exchange(bytes);
     EXPECT_TRUE(answer.starts_with(std::string("HTTP/1.1 ") + status)) << bytes << "\n" << answer;
@@ -316,7 +333,7 @@ TEST_F(ServerClientTest, MalformedRequests) {
 }
 
 TEST_F(ServerClientTest, PipelinedRequestsAreAnsweredInOrder) {
-  start(echo);
+  auto serving = start(echo);
   std::string bytes = "\r\n";
   for (int i = 0; i < 50; ++i) {
     bytes += "POST /" + std::to_string(i) + " HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n" +
@@ -333,7 +350,7 @@ TEST_F(ServerClientTest, PipelinedRequestsAreAnsweredInOrder) {
 TEST_F(ServerClientTest, SlowHeaderTimesOut) {
   ServerOptions options;
   options.header_timeout = 100ms;
-  start(echo, options);
+  auto serving = start(echo, options);
   EXPECT_TRUE(exchange("GET / HT").starts_with("HTTP/1.1 408"));
 }
 
@@ -341,7 +358,7 @@ TEST_F(ServerClientTest, SlowReaderHoldsNobodyUp) {
   Gate failed;
   ServerOptions options;
   options.write_timeout = 200ms;
-  start(
+  auto serving = start(
       [&](Request& request, Response& response) {
         if (request.head().path == "/small") {
           (void)response.send(200, "ok", {});
@@ -366,7 +383,7 @@ TEST_F(ServerClientTest, DeferredAnswers) {
   std::vector<std::shared_ptr<PendingResponse>> waiting;
   ServerOptions options;
   options.max_handler_threads = 2;
-  start(
+  auto serving = start(
       [&](Request&, Response& response) {
         auto pending = response.defer({.timeout = 30s});
         std::lock_guard lock(mutex);
@@ -395,7 +412,7 @@ TEST_F(ServerClientTest, DeferredAnswers) {
 TEST_F(ServerClientTest, DeferredTimeoutAndDroppedHandle) {
   std::shared_ptr<PendingResponse> kept;
   Gate told;
-  start([&](Request& request, Response& response) {
+  auto serving = start([&](Request& request, Response& response) {
     if (request.head().path == "/dropped") {
       response.defer({});
       return;
@@ -417,7 +434,7 @@ TEST_F(ServerClientTest, ClientLeavesDuringDeferredAnswer) {
   std::shared_ptr<PendingResponse> pending;
   Gate deferred;
   Gate left;
-  start([&](Request&, Response& response) {
+  auto serving = start([&](Request&, Response& response) {
     pending = response.defer({.timeout = 60s});
     pending->on_cancelled([&] { left.open(); });
     deferred.open();
@@ -439,7 +456,7 @@ TEST_F(ServerClientTest, ManyEventStreamsFewThreads) {
   std::atomic<int> closed{0};
   ServerOptions options;
   options.max_handler_threads = 2;
-  start(
+  auto serving = start(
       [&](Request&, Response& response) {
         auto stream = response.stream({});
         stream->on_closed([&] { ++closed; });
@@ -485,7 +502,7 @@ TEST_F(ServerClientTest, SlowEventConsumerIsDropped) {
   std::shared_ptr<EventStream> stream;
   Gate begun;
   Gate closed;
-  start([&](Request&, Response& response) {
+  auto serving = start([&](Request&, Response& response) {
     StreamOptions options;
     options.max_queued_bytes = 100'000;
     stream = response.stream(options);
@@ -521,7 +538,7 @@ TEST_F(ServerClientTest, EventConsumerLeaves) {
   std::shared_ptr<EventStream> stream;
   Gate begun;
   Gate closed;
-  start([&](Request&, Response& response) {
+  auto serving = start([&](Request&, Response& response) {
     stream = response.stream({});
     stream->on_closed([&] { closed.open(); });
     begun.open();
@@ -539,7 +556,8 @@ TEST_F(ServerClientTest, HeartbeatsAreNotEvents) {
   std::shared_ptr<EventStream> stream;
   ServerOptions options;
   options.heartbeat = 20ms;
-  start([&](Request&, Response& response) { stream = response.stream({}); }, options);
+  auto serving =
+      start([&](Request&, Response& response) { stream = response.stream({}); }, options);
   ClientRequest events = request("/");
   events.idle_timeout = 150ms;  // more than the heartbeat
   auto answer = client_.send(events);
@@ -558,7 +576,7 @@ TEST_F(ServerClientTest, HeartbeatsAreNotEvents) {
 
 TEST_F(ServerClientTest, DeadlinesAndCancelling) {
   Gate release;
-  start([&](Request&, Response& response) {
+  auto serving = start([&](Request&, Response& response) {
     release.wait();
     (void)response.send(200, "", {});
   });
@@ -582,14 +600,14 @@ TEST_F(ServerClientTest, DeadlinesAndCancelling) {
 TEST_F(ServerClientTest, StaleConnectionIsReplaced) {
   ServerOptions options;
   options.keep_alive_timeout = 30ms;
-  start(echo, options);
+  auto serving = start(echo, options);
   EXPECT_EQ(get("/"), "GET ");
   EXPECT_TRUE(eventually([&] { return server_->counters().open_connections == 0; }));
   EXPECT_EQ(get("/"), "GET ");
 }
 
 TEST_F(ServerClientTest, Redirects) {
-  start([&](Request& request, Response& response) {
+  auto serving = start([&](Request& request, Response& response) {
     std::string path = request.head().path;
     if (path == "/a") {
       response.headers().set("Location", "/b");
@@ -626,7 +644,7 @@ TEST_F(ServerClientTest, Redirects) {
 }
 
 TEST_F(ServerClientTest, PrivateAddressesAreRefusedOnEveryHop) {
-  start([&](Request&, Response& response) {
+  auto serving = start([&](Request&, Response& response) {
     response.headers().set("Location", "http://inner.test:" + std::to_string(port_) + "/secret");
     (void)response.send(302, "", {});
   });
@@ -656,7 +674,7 @@ TEST_F(ServerClientTest, FullQueueIsUnavailable) {
   ServerOptions options;
   options.max_handler_threads = 1;
   options.max_queued_requests = 1;
-  start(
+  auto serving = start(
       [&](Request&, Response& response) {
         release.wait();
         (void)response.send(200, "", {});
@@ -681,7 +699,7 @@ TEST_F(ServerClientTest, FullQueueIsUnavailable) {
 TEST_F(ServerClientTest, ConnectionsBeyondTheLimitWait) {
   ServerOptions options;
   options.max_connections = 2;
-  start(echo, options);
+  auto serving = start(echo, options);
   FileDescriptor a = connect();
   FileDescriptor b = connect();
   EXPECT_TRUE(eventually([&] { return server_->counters().open_connections == 2; }));
@@ -704,7 +722,7 @@ TEST_F(ServerClientTest, StopEndsEverything) {
   Gate started;
   Gate stream_closed;
   Gate cut;
-  start([&](Request& request, Response& response) {
+  auto serving = start([&](Request& request, Response& response) {
     if (request.head().path == "/stream") {
       stream = response.stream({});
       stream->on_closed([&] { stream_closed.open(); });

@@ -18,7 +18,6 @@ using net::Method;
 
 const QueryParameter kPage{"page", "string", "`next` of the page before."};
 const QueryParameter kLimit{"limit", "integer", "Items a page, at most 1000. Default: 100."};
-const QueryParameter kRef{"ref", "string", "Branch or commit, with ancestry (^, ^2, .3)."};
 const QueryParameter kNeededRef{"ref", "string", "Branch or commit, with ancestry (^, ^2, .3).",
                                 true};
 const QueryParameter kPath{"path", "string", "A path; default: the root."};

@@ -29,7 +29,7 @@ class TreeEditor::Impl {
  public:
   Impl(BlobWriter& writer, TreeRoot root, TreeEditOptions options)
       : writer_(writer), options_(options) {
-    slot_.emplace();
+    slot_ = Slot{};
     if (!root.empty()) slot_->base = TreeEntry{.is_directory = true, .directory = std::move(root)};
     slot_->entry = slot_->base;
   }
@@ -170,7 +170,7 @@ class TreeEditor::Impl {
 
   // A slot for a path whose parent is the innermost open directory.
   Status open_slot(std::string path, size_t name_begin) {
-    slot_.emplace();
+    slot_ = Slot{};
     slot_->path = std::move(path);
     slot_->name_begin = name_begin;
     QANAT_ASSIGN_OR_RETURN(std::optional<std::string_view> old,

@@ -53,12 +53,14 @@ Status JobRun::read_journal_keys() {
   if (record_.journal.empty()) return ok_status();
   QANAT_ASSIGN_OR_RETURN(const Hash head, Hash::from_hex(record_.journal));
   QANAT_ASSIGN_OR_RETURN(content::ContentStore * content, services_.contents->project(project_));
-  journalled_ = std::make_unique<content::ExternalSorter>(
+  auto keys = std::make_unique<content::ExternalSorter>(
       *services_.scratch.file_system, services_.scratch.directory, services_.scratch.memory_budget);
-  QANAT_RETURN_IF_ERROR(read_journal(content->blobs(), head, [this](const JournalEntry& entry) {
-    return journalled_->add(entry.sort_key, "");
+  QANAT_RETURN_IF_ERROR(read_journal(content->blobs(), head, [&keys](const JournalEntry& entry) {
+    return keys->add(entry.sort_key, "");
   }));
-  return journalled_->finish();
+  QANAT_RETURN_IF_ERROR(keys->finish());
+  journalled_ = std::move(keys);
+  return ok_status();
 }
 
 Status JobRun::refill() {
@@ -84,19 +86,19 @@ Status JobRun::fill_window() {
   size_t added = 0;
   QANAT_ASSIGN_OR_RETURN(
       const bool at_end,
-      visit_pending(content->blobs(), base_table_, plan_, cursor_,
-                    [&](std::string_view sort_key, const DatumRow& row) -> Result<bool> {
-                      cursor_ = sort_key;
-                      if (journalled_) {
-                        while (journalled_->valid() && journalled_->key() < sort_key) {
-                          QANAT_RETURN_IF_ERROR(journalled_->next());
-                        }
-                        if (journalled_->valid() && journalled_->key() == sort_key) return true;
-                      }
-                      leases_.add(
-                          Ticket{std::string(sort_key), row, datum_id(sort_key).to_hex(), 0}, now);
-                      return ++added < kWindow;
-                    }));
+      visit_pending(
+          content->blobs(), base_table_, plan_, cursor_,
+          [&](std::string_view sort_key, const DatumRow& row) REQUIRES(mutex_) -> Result<bool> {
+            cursor_ = sort_key;
+            if (journalled_) {
+              while (journalled_->valid() && journalled_->key() < sort_key) {
+                QANAT_RETURN_IF_ERROR(journalled_->next());
+              }
+              if (journalled_->valid() && journalled_->key() == sort_key) return true;
+            }
+            leases_.add(Ticket{std::string(sort_key), row, datum_id(sort_key).to_hex(), 0}, now);
+            return ++added < kWindow;
+          }));
   if (at_end) exhausted_ = true;
   return ok_status();
 }

@@ -22,9 +22,14 @@ constexpr size_t kCachedChunk = 64u << 10;
 
 constexpr std::string_view kPackPrefix = "packs/";
 
-Status missing(const BlobRef& ref) {
+Status missing(const BlobRef& ref) { return not_found(str_cat(ref.to_string(), " is in no pack")); }
+
+// What is not there although something refers to it is lost.
+template <class T>
+Result<T> lost(Result<T> result) {
+  if (result.code() != Code::kNotFound) return result;
   return data_loss(
-      str_cat(ref.to_string(), " is in no pack"),
+      result.status().message(),
       "the content was damaged or deleted outside of Qanat; restore the data folder from a backup");
 }
 
@@ -122,31 +127,40 @@ Result<Blob> BlobStore::take(const BlobRef& ref, const chunk::BlobLocation& loca
     return plain.status().with_context(str_cat("pack ", pack_object_key(project_, *location.pack)));
   }
   count_fetched(ref.kind);
-  Blob blob = std::make_shared<const std::string>(*std::move(plain));
+  return std::make_shared<const std::string>(*std::move(plain));
+}
+
+Result<Blob> BlobStore::fetch(const BlobRef& ref, const chunk::BlobLocation& location) {
+  Result<std::string> stored =
+      objects_->read(pack_object_key(project_, *location.pack),
+                     static_cast<int64_t>(location.offset), location.stored_length);
+  if (!stored.ok()) return stored.status().with_context(ref.to_string());
+  QANAT_ASSIGN_OR_RETURN(Blob blob, take(ref, location, *stored));
   remember(ref, blob);
   return blob;
 }
 
 Result<Blob> BlobStore::read_at(const BlobRef& ref, const chunk::BlobLocation& location) {
-  std::string object_key = pack_object_key(project_, *location.pack);
-  Result<std::string> stored =
-      objects_->read(object_key, static_cast<int64_t>(location.offset), location.stored_length);
-  if (!stored.ok()) {
-    Status status = stored.status().code() == Code::kNotFound
-                        ? data_loss(stored.status().message(), stored.status().hint())
-                        : stored.status();
-    return status.with_context(ref.to_string());
-  }
-  return take(ref, location, *stored);
+  return lost(fetch(ref, location));
+}
+
+Result<Blob> BlobStore::find(const BlobRef& ref) {
+  QANAT_ASSIGN_OR_RETURN(std::vector<std::optional<chunk::BlobLocation>> locations,
+                         locate_many(std::span(&ref, 1)));
+  if (!locations[0]) return missing(ref);
+  return fetch(ref, *locations[0]);
 }
 
 Result<Blob> BlobStore::read(const BlobRef& ref) {
   Blob blob = cache_->get<std::string>(BlockCache::blob_key(space_, ref));
   if (blob == nullptr) {
-    QANAT_ASSIGN_OR_RETURN(std::vector<std::optional<chunk::BlobLocation>> locations,
-                           locate_many(std::span(&ref, 1)));
-    if (!locations[0]) return missing(ref);
-    QANAT_ASSIGN_OR_RETURN(blob, read_at(ref, *locations[0]));
+    Result<Blob> found = find(ref);
+    if (found.code() == Code::kNotFound) {
+      // Its pack was swept, or it was registered by another server just now.
+      QANAT_RETURN_IF_ERROR(index_->refresh());
+      found = lost(find(ref));
+    }
+    QANAT_ASSIGN_OR_RETURN(blob, std::move(found));
   }
   count_read(ref.kind, blob->size());
   return blob;
@@ -163,56 +177,71 @@ Result<std::vector<Blob>> BlobStore::read_many(std::span<const BlobRef> refs) {
     position.push_back(i);
   }
   if (!absent.empty()) {
-    QANAT_ASSIGN_OR_RETURN(std::vector<std::optional<chunk::BlobLocation>> locations,
-                           locate_many(absent));
-    for (size_t i = 0; i < absent.size(); ++i) {
-      if (!locations[i]) return missing(absent[i]);
+    Result<std::vector<Blob>> found = find_many(absent);
+    if (found.code() == Code::kNotFound) {
+      QANAT_RETURN_IF_ERROR(index_->refresh());
+      found = lost(find_many(absent));
     }
-    // In the order in which they lie, so that neighbours are read at once.
-    std::vector<size_t> order(absent.size());
-    std::iota(order.begin(), order.end(), 0);
-    std::sort(order.begin(), order.end(), [&](size_t a, size_t b) {
-      return std::tie(*locations[a]->pack, locations[a]->offset) <
-             std::tie(*locations[b]->pack, locations[b]->offset);
-    });
-    for (size_t first = 0; first < order.size();) {
-      const chunk::BlobLocation& begin = *locations[order[first]];
-      uint64_t end = begin.offset + begin.stored_length;
-      size_t last = first + 1;
-      for (; last < order.size(); ++last) {
-        const chunk::BlobLocation& next = *locations[order[last]];
-        uint64_t next_end = std::max(end, next.offset + next.stored_length);
-        if (*next.pack != *begin.pack || next.offset > end + kMaxGap ||
-            next_end - begin.offset > kMaxPiece) {
-          break;
-        }
-        end = next_end;
-      }
-      if (last == first + 1) {
-        size_t i = order[first];
-        QANAT_ASSIGN_OR_RETURN(blobs[position[i]], read_at(absent[i], begin));
-        first = last;
-        continue;
-      }
-      std::string object_key = pack_object_key(project_, *begin.pack);
-      Result<std::string> piece = objects_->read(object_key, static_cast<int64_t>(begin.offset),
-                                                 static_cast<int64_t>(end - begin.offset));
-      if (!piece.ok()) {
-        if (piece.status().code() != Code::kNotFound) return piece.status();
-        return data_loss(piece.status().message(), piece.status().hint());
-      }
-      for (; first < last; ++first) {
-        size_t i = order[first];
-        const chunk::BlobLocation& location = *locations[i];
-        QANAT_ASSIGN_OR_RETURN(blobs[position[i]],
-                               take(absent[i], location,
-                                    std::string_view(*piece).substr(location.offset - begin.offset,
-                                                                    location.stored_length)));
-      }
+    if (!found.ok()) return found.status();
+    for (size_t i = 0; i < absent.size(); ++i) {
+      remember(absent[i], (*found)[i]);
+      blobs[position[i]] = std::move((*found)[i]);
     }
   }
   for (size_t i = 0; i < refs.size(); ++i) count_read(refs[i].kind, blobs[i]->size());
   return blobs;
+}
+
+Result<std::vector<Blob>> BlobStore::find_many(std::span<const BlobRef> refs) {
+  QANAT_ASSIGN_OR_RETURN(std::vector<std::optional<chunk::BlobLocation>> locations,
+                         locate_many(refs));
+  // In the order in which they lie, so that neighbours are read at once.
+  std::vector<size_t> order(refs.size());
+  std::iota(order.begin(), order.end(), 0);
+  for (size_t i = 0; i < refs.size(); ++i) {
+    if (!locations[i]) return missing(refs[i]);
+  }
+  std::sort(order.begin(), order.end(), [&](size_t a, size_t b) {
+    return std::tie(*locations[a]->pack, locations[a]->offset) <
+           std::tie(*locations[b]->pack, locations[b]->offset);
+  });
+  std::vector<Located> located;
+  located.reserve(refs.size());
+  for (size_t i : order) located.push_back({refs[i], *locations[i]});
+  QANAT_ASSIGN_OR_RETURN(std::vector<Blob> found, read_located(located));
+  std::vector<Blob> blobs(refs.size());
+  for (size_t i = 0; i < order.size(); ++i) blobs[order[i]] = std::move(found[i]);
+  return blobs;
+}
+
+Result<std::vector<Blob>> BlobStore::read_located(std::span<const Located> blobs) {
+  std::vector<Blob> result(blobs.size());
+  for (size_t first = 0; first < blobs.size();) {
+    const chunk::BlobLocation& begin = blobs[first].location;
+    uint64_t end = begin.offset + begin.stored_length;
+    size_t last = first + 1;
+    for (; last < blobs.size(); ++last) {
+      const chunk::BlobLocation& next = blobs[last].location;
+      const uint64_t next_end = std::max(end, next.offset + next.stored_length);
+      if (*next.pack != *begin.pack || next.offset > end + kMaxGap ||
+          next_end - begin.offset > kMaxPiece) {
+        break;
+      }
+      end = next_end;
+    }
+    Result<std::string> piece =
+        objects_->read(pack_object_key(project_, *begin.pack), static_cast<int64_t>(begin.offset),
+                       static_cast<int64_t>(end - begin.offset));
+    if (!piece.ok()) return piece.status().with_context(blobs[first].ref.to_string());
+    for (; first < last; ++first) {
+      const auto& [ref, location] = blobs[first];
+      QANAT_ASSIGN_OR_RETURN(result[first],
+                             take(ref, location,
+                                  std::string_view(*piece).substr(location.offset - begin.offset,
+                                                                  location.stored_length)));
+    }
+  }
+  return result;
 }
 
 }  // namespace qanat::content

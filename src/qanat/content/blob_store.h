@@ -1,7 +1,9 @@
 // BlobStore: reads blobs of one project, verified.
 //
 // A blob is found through the index `blobs`, read from its pack, decompressed, and hashed against
-// its name. Nodes and small chunks are kept in a bounded cache. Thread-safe.
+// its name. Nodes and small chunks are kept in a bounded cache. A pack that is gone when it is read
+// (garbage collection has moved the blob elsewhere) makes it look the blob up once more.
+// Thread-safe.
 #pragma once
 
 #include <cstdint>
@@ -37,6 +39,13 @@ class BlobStore : public BlobReader {
 
   // Reads and verifies a blob whose place is known; fills the cache.
   Result<Blob> read_at(const BlobRef& ref, const chunk::BlobLocation& location);
+  // Reads and verifies blobs whose places are known, in ascending order of place: neighbours are
+  // read at once. Leaves the cache alone. kNotFound: a pack is gone.
+  struct Located {
+    BlobRef ref;
+    chunk::BlobLocation location;
+  };
+  Result<std::vector<Blob>> read_located(std::span<const Located> blobs);
   // Puts a verified blob into the cache (a writer's nodes are read again soon).
   void remember(const BlobRef& ref, const Blob& blob);
 
@@ -44,6 +53,10 @@ class BlobStore : public BlobReader {
   SegmentIndex& index() { return *index_; }
 
  private:
+  // The same with the cache, in any order.
+  Result<Blob> fetch(const BlobRef& ref, const chunk::BlobLocation& location);
+  Result<Blob> find(const BlobRef& ref);
+  Result<std::vector<Blob>> find_many(std::span<const BlobRef> refs);
   Result<Blob> take(const BlobRef& ref, const chunk::BlobLocation& location,
                     std::string_view stored);
 

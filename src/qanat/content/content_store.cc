@@ -35,21 +35,26 @@ class ContentStoreImpl : public ContentStore {
   ContentStoreImpl(std::string project, meta::Store* meta, object::ObjectStore* objects,
                    std::unique_ptr<SegmentIndex> blob_index,
                    std::unique_ptr<SegmentIndex> result_index, BlockCache* blob_cache,
-                   std::function<SessionMark()> session)
+                   const ContentOptions& options)
       : project_(std::move(project)),
         meta_(meta),
         objects_(objects),
-        session_(std::move(session)),
+        session_(options.session),
+        pins_(options.pins),
         blob_index_(std::move(blob_index)),
         result_index_(std::move(result_index)),
         blobs_(project_, objects, blob_index_.get(), blob_cache),
-        epochs_(meta, project_) {}
+        epochs_(meta, project_, [this]() -> Status {
+          QANAT_RETURN_IF_ERROR(blob_index_->refresh());
+          return result_index_->refresh();
+        }) {}
 
   const std::string& project() const override { return project_; }
   BlobStore& blobs() override { return blobs_; }
   SegmentIndex& results() override { return *result_index_; }
+  EpochReader& epochs() override { return epochs_; }
   std::unique_ptr<ContentWriter> new_writer(WriterOptions options) override {
-    return make_packing_writer({meta_, objects_, &blobs_, &epochs_, session_}, options);
+    return make_packing_writer({meta_, objects_, &blobs_, &epochs_, session_, pins_}, options);
   }
 
   // What is due, or (`all`) also what is not urgent.
@@ -66,6 +71,7 @@ class ContentStoreImpl : public ContentStore {
   meta::Store* const meta_;
   object::ObjectStore* const objects_;
   const std::function<SessionMark()> session_;
+  EpochPins* const pins_;
   const std::unique_ptr<SegmentIndex> blob_index_;
   const std::unique_ptr<SegmentIndex> result_index_;
   BlobStore blobs_;
@@ -108,12 +114,13 @@ class ContentStoresImpl : public ContentStores {
                              open_index(name, "results", nullptr));
       store =
           std::make_unique<ContentStoreImpl>(std::string(name), meta_, objects_, std::move(blobs),
-                                             std::move(results), &blob_cache_, options_.session);
+                                             std::move(results), &blob_cache_, options_);
     }
     return store.get();
   }
 
   Status maintain() override { return maintain(true); }
+  const ContentOptions& options() const override { return options_; }
 
  private:
   Result<std::unique_ptr<SegmentIndex>> open_index(
@@ -125,6 +132,7 @@ class ContentStoresImpl : public ContentStores {
     options.rebase = std::move(rebase);
     options.on_compaction_wanted = [this] { wake(); };
     options.now_ms = options_.now_ms;
+    options.epoch = [meta = meta_, name = std::string(project)] { return read_epoch(*meta, name); };
     return SegmentIndex::open(meta_, objects_, &index_cache_, std::move(options));
   }
 

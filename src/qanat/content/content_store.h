@@ -12,23 +12,22 @@
 
 #include "qanat/content/blob_store.h"
 #include "qanat/content/content_writer.h"
+#include "qanat/content/epoch.h"
+#include "qanat/content/epoch_pins.h"
 #include "qanat/content/segment_index.h"
 #include "qanat/meta/store.h"
 #include "qanat/object/object_store.h"
 
 namespace qanat::content {
 
-// This server's leased record in meta; see docs/architecture.md, "Epochs and sessions".
-struct SessionMark {
-  std::string key;  // "/v1/session/<server id>"; empty: no session (tests, tools that run alone)
-  int64_t create_revision = 0;  // of that key
-};
-
 struct ContentOptions {
   size_t index_cache_bytes = 32u << 20;
   size_t blob_cache_bytes = 48u << 20;
-  // Asked for each transaction. Null: no session.
+  // Asked by each writer that begins. Null: no session.
   std::function<SessionMark()> session;
+  // Told of each writer, which then takes its session from there. Null: garbage collection must not
+  // run beside writers. Outlives the stores and their writers.
+  EpochPins* pins = nullptr;
   std::function<int64_t()> now_ms;  // wall clock; required
   bool background = true;           // compact and remove by itself
 };
@@ -39,6 +38,7 @@ class ContentStore {
   virtual const std::string& project() const = 0;
   virtual BlobStore& blobs() = 0;       // reads
   virtual SegmentIndex& results() = 0;  // the index of reusable datum results
+  virtual EpochReader& epochs() = 0;
   struct WriterOptions {
     bool deduplicate = true;  // ask the index before writing
     // For what ends work under way or removes something: goes on when the disk is full, and lets
@@ -59,6 +59,7 @@ class ContentStores {
   // Opens it at the first call. Valid as long as the ContentStores. Whether the project exists is
   // the caller's business.
   virtual Result<ContentStore*> project(std::string_view name) = 0;
+  virtual const ContentOptions& options() const = 0;
   // One round of compaction and removal in all open projects, now, in this thread.
   virtual Status maintain() = 0;
 };

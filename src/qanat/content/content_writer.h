@@ -53,10 +53,18 @@ class ContentWriter : public BlobWriter {
   // The transaction is durable, at this revision: indexes and caches learn of it. More may be added
   // afterwards, for a next transaction.
   virtual void committed(int64_t revision) = 0;
-  // When the transaction failed: OK if the compares of add_to() hold again (the epoch may have
-  // moved, but no pack relied on is condemned): retry. kConflict: a pack is condemned: begin again
-  // with a new writer. kUnavailable: the server's session is lost.
+  // When the transaction failed: OK if the compares of add_to() hold again: retry. If the epoch has
+  // moved and blobs that were not written, because the index had them, lie in condemned packs, it
+  // has looked for them elsewhere or written them from there, and flushed. kConflict: that was not
+  // possible (too many of them, or see rely_on_epoch): begin again with a new writer. kUnavailable:
+  // the server's session is lost.
   virtual Status recheck() = 0;
+
+  // To be called before the caller reads content that the write will refer to, but that neither
+  // add() sees nor the transaction compares the owner of: copies out of other commits, results
+  // found by key, another job's trees. From then on recheck() gives kConflict once anything more is
+  // condemned.
+  virtual Status rely_on_epoch() = 0;
 
   // Bytes of packs written so far, and blobs.
   struct Stats {

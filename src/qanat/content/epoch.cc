@@ -14,8 +14,13 @@ std::string condemned_prefix(std::string_view project) {
   return str_cat("/v1/gc/", project, "/condemned/");
 }
 
-EpochReader::EpochReader(meta::Store* meta, std::string project)
-    : meta_(meta), project_(std::move(project)) {}
+Result<uint64_t> read_epoch(const meta::Store& meta, std::string_view project) {
+  QANAT_ASSIGN_OR_RETURN(std::optional<meta::KeyValue> item, meta.get(epoch_key(project)));
+  return item ? from_hex16(item->value) : Result<uint64_t>(uint64_t{0});
+}
+
+EpochReader::EpochReader(meta::Store* meta, std::string project, std::function<Status()> on_move)
+    : meta_(meta), project_(std::move(project)), on_move_(std::move(on_move)) {}
 
 Result<Epoch> EpochReader::current() {
   static const auto none = std::make_shared<const std::set<chunk::PackId>>();
@@ -46,6 +51,7 @@ Result<Epoch> EpochReader::current() {
     condemned->insert(pack);
   }
   epoch.condemned = std::move(condemned);
+  if (on_move_) QANAT_RETURN_IF_ERROR(on_move_());
   MutexLock lock(mutex_);
   last_ = epoch;
   return epoch;

@@ -76,8 +76,9 @@ Result<Plan> make_plan(const CompactionContext& context, bool force) {
 // Writes a merged stream as a run of segments under known keys.
 class RunWriter {
  public:
-  RunWriter(object::ObjectStore* objects, const std::vector<std::string>& keys, uint64_t target)
-      : objects_(objects), keys_(keys), target_(target) {}
+  RunWriter(object::ObjectStore* objects, object::ObjectStore::CreateOptions options,
+            const std::vector<std::string>& keys, uint64_t target)
+      : objects_(objects), options_(options), keys_(keys), target_(target) {}
 
   Status add(std::string_view key, const std::optional<std::string>& value) {
     if (!writer_) QANAT_RETURN_IF_ERROR(begin(key));
@@ -102,7 +103,7 @@ class RunWriter {
     RunSegment& segment = run_.emplace_back();
     segment.location.object_key = keys_[run_.size() - 1];
     segment.first_key = key;
-    QANAT_ASSIGN_OR_RETURN(object_, objects_->create(segment.location.object_key));
+    QANAT_ASSIGN_OR_RETURN(object_, objects_->create(segment.location.object_key, options_));
     writer_.emplace([this](std::string_view bytes) { return object_->append(bytes); });
     return ok_status();
   }
@@ -118,6 +119,7 @@ class RunWriter {
   }
 
   object::ObjectStore* objects_;
+  object::ObjectStore::CreateOptions options_;
   const std::vector<std::string>& keys_;
   uint64_t target_;
   std::unique_ptr<object::ObjectWriter> object_;
@@ -140,13 +142,15 @@ Result<SegmentRun> merge(const CompactionContext& context, const Plan& plan,
   }
   QANAT_ASSIGN_OR_RETURN(SegmentMerge merge,
                          SegmentMerge::open(std::move(sources), {}, kReadAhead, context.rebase));
-  RunWriter writer(context.objects, output_keys, context.segment_target);
+  RunWriter writer(context.objects, {.may_use_reserve = context.may_use_reserve}, output_keys,
+                   context.segment_target);
   SegmentMerge::Entry entry;
   while (true) {
     QANAT_ASSIGN_OR_RETURN(bool any, merge.next(&entry));
     if (!any) break;
     // At the bottom a tombstone hides nothing.
     if (!entry.value && plan.reaches_bottom()) continue;
+    if (entry.value && context.drop != nullptr && (*context.drop)(*entry.value)) continue;
     QANAT_RETURN_IF_ERROR(writer.add(entry.key, entry.value));
   }
   return writer.finish();
@@ -192,9 +196,11 @@ IndexKeys IndexKeys::of(std::string_view project, std::string_view name) {
   return keys;
 }
 
-Result<bool> compact_step(const CompactionContext& context, bool force) {
-  QANAT_ASSIGN_OR_RETURN(Plan plan, make_plan(context, force));
-  if (plan.level0.empty() && plan.merged_runs == 0) return false;
+namespace {
+
+enum class Swapped { kYes, kNo };
+
+Result<Swapped> merge_and_swap(const CompactionContext& context, const Plan& plan) {
   std::string id = random_id();
   std::string intent_key = context.keys.removed_prefix + id;
   std::vector<std::string> outputs = plan_outputs(context, plan, id);
@@ -231,7 +237,24 @@ Result<bool> compact_step(const CompactionContext& context, bool force) {
   static Counter& compactions = counter("qanat_index_compactions_total",
                                         "Compactions of large indexes that were put in place");
   if (swapped.succeeded) compactions.add();
+  return swapped.succeeded ? Swapped::kYes : Swapped::kNo;
+}
+
+}  // namespace
+
+Result<bool> compact_step(const CompactionContext& context, bool force) {
+  QANAT_ASSIGN_OR_RETURN(Plan plan, make_plan(context, force));
+  if (plan.level0.empty() && plan.merged_runs == 0) return false;
+  QANAT_RETURN_IF_ERROR(merge_and_swap(context, plan).status());
   return true;
+}
+
+Result<bool> drop_step(const CompactionContext& context) {
+  QANAT_ASSIGN_OR_RETURN(Plan plan, make_plan(context, true));
+  plan.merged_runs = plan.manifest.runs.size();
+  if (plan.level0.empty() && plan.merged_runs == 0) return true;
+  QANAT_ASSIGN_OR_RETURN(const Swapped swapped, merge_and_swap(context, plan));
+  return swapped == Swapped::kYes;
 }
 
 Status remove_expired(const CompactionContext& context, int64_t grace_ms) {

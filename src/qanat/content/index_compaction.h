@@ -43,6 +43,9 @@ struct CompactionContext {
   size_t compact_at = 32;
   uint64_t segment_target = 0;
   std::function<int64_t()> now_ms;
+  // Entries that are left out, by their value; null: none. Only for steps that reach the bottom.
+  const std::function<bool(std::string_view value)>* drop = nullptr;
+  bool may_use_reserve = false;  // of the disk: it makes room
   // The segment at a location: the one that lookups use, if they do.
   std::function<std::shared_ptr<const StoredSegment>(const SegmentLocation&)> segment;
 };
@@ -52,6 +55,10 @@ inline constexpr uint64_t kTierRatio = 3;
 // True if it merged something and won the swap (or another process did, so that a look at what is
 // left makes sense); false: nothing to do.
 Result<bool> compact_step(const CompactionContext& context, bool force);
+
+// One step that merges every run, and all of level 0 that fits, leaving out what context.drop says.
+// False: another process was faster.
+Result<bool> drop_step(const CompactionContext& context);
 
 // Deletes the objects of removal records older than `grace_ms`.
 Status remove_expired(const CompactionContext& context, int64_t grace_ms);

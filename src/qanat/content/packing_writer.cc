@@ -1,7 +1,8 @@
 #include "qanat/content/packing_writer.h"
 
+#include <algorithm>
+#include <map>
 #include <optional>
-#include <set>
 #include <unordered_map>
 #include <vector>
 
@@ -16,13 +17,23 @@ namespace {
 // registered early.
 constexpr size_t kMaxPending = 200'000;
 constexpr int kEarlyAttempts = 5;
+// Blobs that were not written because the index had them, and that are remembered in case their
+// packs are condemned: about 40 bytes each.
+constexpr size_t kMaxReliedBlobs = 64 << 10;
+
+Status collected() {
+  return conflict("content that this write builds on is being collected as garbage", "try again");
+}
 
 class PackingWriter : public ContentWriter {
  public:
   PackingWriter(WriterContext context, ContentStore::WriterOptions options)
       : context_(std::move(context)), options_(options) {}
 
-  ~PackingWriter() override { context_.blobs->index().give_up(waiting_, sent_); }
+  ~PackingWriter() override {
+    context_.blobs->index().give_up(waiting_, sent_);
+    if (context_.pins != nullptr && pin_ != 0) context_.pins->end(pin_);
+  }
 
   Result<BlobRef> add(BlobKind kind, std::string_view plain, const Hash* known) override;
   Result<Blob> read(const BlobRef& ref) override;
@@ -32,6 +43,7 @@ class PackingWriter : public ContentWriter {
   void add_to(meta::Transaction* transaction) const override;
   void committed(int64_t revision) override;
   Status recheck() override;
+  Status rely_on_epoch() override;
   Stats stats() const override { return stats_; }
 
  private:
@@ -60,7 +72,17 @@ class PackingWriter : public ContentWriter {
   std::vector<chunk::PackId> pack_ids_;       // of the waiting packs and the open one
   std::vector<SegmentRegistration> waiting_;  // closed, not registered
   std::unordered_map<BlobRef, Pending, chunk::BlobRefHasher> pending_;
-  std::set<chunk::PackId> relied_;  // packs whose blobs were not written again
+  // Packs whose blobs were not written again, and which blobs, as far as they are remembered.
+  struct Relied {
+    std::vector<BlobRef> blobs;
+    bool all = true;  // `blobs` is all of them
+  };
+  void rely(const chunk::PackId& pack, const BlobRef& ref);
+  Status replace(const Relied& relied);
+  std::map<chunk::PackId, Relied> relied_;
+  size_t relied_blobs_ = 0;
+  bool strict_ = false;  // rely_on_epoch()
+  uint64_t pin_ = 0;
   // A transaction with the registrations may have been sent.
   mutable bool sent_ = false;
   Stats stats_;
@@ -68,16 +90,41 @@ class PackingWriter : public ContentWriter {
 
 Status PackingWriter::begin() {
   if (epoch_) return ok_status();
-  if (context_.session) session_ = context_.session();
+  if (context_.pins != nullptr && pin_ == 0) {
+    QANAT_ASSIGN_OR_RETURN(EpochPins::Pin pin, context_.pins->begin(context_.blobs->project()));
+    pin_ = pin.id;
+    session_ = std::move(pin.session);
+  } else if (context_.session) {
+    session_ = context_.session();
+  }
   QANAT_ASSIGN_OR_RETURN(epoch_, context_.epochs->current());
+  if (pin_ != 0) context_.pins->began(pin_, epoch_->number);
   return ok_status();
+}
+
+Status PackingWriter::rely_on_epoch() {
+  strict_ = true;
+  return begin();
+}
+
+void PackingWriter::rely(const chunk::PackId& pack, const BlobRef& ref) {
+  Relied& relied = relied_[pack];
+  if (!relied.all) return;
+  if (relied_blobs_ < kMaxReliedBlobs) {
+    relied.blobs.push_back(ref);
+    ++relied_blobs_;
+    return;
+  }
+  relied.all = false;
+  relied_blobs_ -= relied.blobs.size();
+  std::vector<BlobRef>().swap(relied.blobs);
 }
 
 Result<bool> PackingWriter::known_to_index(const BlobRef& ref) {
   QANAT_ASSIGN_OR_RETURN(std::vector<std::optional<chunk::BlobLocation>> locations,
                          context_.blobs->locate_many(std::span(&ref, 1)));
   if (!locations[0] || epoch_->condemned->contains(*locations[0]->pack)) return false;
-  relied_.insert(*locations[0]->pack);
+  rely(*locations[0]->pack, ref);
   return true;
 }
 
@@ -207,7 +254,8 @@ void PackingWriter::add_to(meta::Transaction* transaction) const {
 void PackingWriter::committed(int64_t revision) {
   // Also blobs of these packs can be condemned before the caller's own transaction, if this was an
   // early one.
-  for (size_t i = 0; i < waiting_.size(); ++i) relied_.insert(pack_ids_[i]);
+  // (They are not as long as this writer lives; see gc_collector.h.)
+  for (size_t i = 0; i < waiting_.size(); ++i) relied_[pack_ids_[i]].all = false;
   for (SegmentRegistration& registration : waiting_) {
     context_.blobs->index().registered(std::move(registration), revision);
   }
@@ -248,13 +296,42 @@ Status PackingWriter::recheck() {
     }
   }
   QANAT_ASSIGN_OR_RETURN(Epoch now, context_.epochs->current());
-  for (const chunk::PackId& pack : *now.condemned) {
-    if (relied_.contains(pack)) {
-      return conflict("content that this write builds on is being collected as garbage",
-                      "try again");
-    }
+  if (now.revision == epoch_->revision) return ok_status();
+  if (strict_ && !std::includes(epoch_->condemned->begin(), epoch_->condemned->end(),
+                                now.condemned->begin(), now.condemned->end())) {
+    return collected();
   }
+  // First of all: nothing is looked for in what is condemned now.
   epoch_ = std::move(now);
+  std::vector<Relied> lost;
+  for (auto at = relied_.begin(); at != relied_.end();) {
+    if (!epoch_->condemned->contains(at->first)) {
+      ++at;
+      continue;
+    }
+    if (!at->second.all) return collected();
+    relied_blobs_ -= at->second.blobs.size();
+    lost.push_back(std::move(at->second));
+    at = relied_.erase(at);
+  }
+  for (const Relied& relied : lost) QANAT_RETURN_IF_ERROR(replace(relied));
+  return lost.empty() ? ok_status() : flush();
+}
+
+// Writes blobs of a condemned pack anew, those that are not elsewhere by now. The pack itself stays
+// as long as this writer lives.
+Status PackingWriter::replace(const Relied& relied) {
+  for (const BlobRef& ref : relied.blobs) {
+    QANAT_ASSIGN_OR_RETURN(std::vector<std::optional<chunk::BlobLocation>> locations,
+                           context_.blobs->locate_many(std::span(&ref, 1)));
+    if (!locations[0]) return collected();
+    if (!epoch_->condemned->contains(*locations[0]->pack)) {
+      rely(*locations[0]->pack, ref);
+      continue;
+    }
+    QANAT_ASSIGN_OR_RETURN(Blob blob, context_.blobs->read_at(ref, *locations[0]));
+    QANAT_RETURN_IF_ERROR(add(ref.kind, *blob, &ref.hash).status());
+  }
   return ok_status();
 }
 

@@ -18,6 +18,7 @@ struct WriterContext {
   BlobStore* blobs = nullptr;
   EpochReader* epochs = nullptr;
   std::function<SessionMark()> session;  // null: no session
+  EpochPins* pins = nullptr;             // null: the session is asked of `session`
 };
 
 std::unique_ptr<ContentWriter> make_packing_writer(WriterContext context,

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <map>
 #include <numeric>
+#include <set>
 
 #include "qanat/base/bytes.h"
 #include "qanat/base/counters.h"
@@ -81,6 +82,9 @@ class SegmentIndexImpl : public SegmentIndex {
 
   Status refresh() override { return load(); }
   Status compact(bool force) override;
+  Status drop_entries(const std::function<bool(std::string_view)>& drop,
+                      const std::function<bool(std::string_view)>& drop_object) override;
+  Status remove_orphans(uint64_t safe) override;
   Status remove_replaced() override {
     return remove_expired(compaction_context(), options_.removal_grace_ms);
   }
@@ -407,7 +411,11 @@ Result<SegmentRegistration> SegmentIndexImpl::write_segment(Entries entries) {
     return keys != 0 ? keys < 0 : a < b;
   });
   SegmentRegistration segment;
-  segment.id = random_id();
+  uint64_t epoch = 0;
+  if (options_.epoch) {
+    QANAT_ASSIGN_OR_RETURN(epoch, options_.epoch());
+  }
+  segment.id = str_cat(to_hex16(epoch), "-", random_id());
   segment.location.object_key = keys_.object_prefix + segment.id;
   chunk::SegmentWriter writer([&](std::string_view bytes) -> Status {
     segment.bytes.append(bytes);
@@ -498,6 +506,65 @@ Status SegmentIndexImpl::compact(bool force) {
     if (!again) break;
     QANAT_RETURN_IF_ERROR(load());
   }
+  return ok_status();
+}
+
+Status SegmentIndexImpl::drop_entries(const std::function<bool(std::string_view)>& drop,
+                                      const std::function<bool(std::string_view)>& drop_object) {
+  // Compactions of other processes may be faster, but not again and again.
+  constexpr int kAttempts = 20;
+  MutexLock lock(compact_mutex_);
+  CompactionContext context = compaction_context();
+  context.drop = &drop;
+  context.may_use_reserve = true;
+  bool dropped = false;  // from the runs
+  for (int attempt = 0; attempt < kAttempts; ++attempt) {
+    QANAT_ASSIGN_OR_RETURN(meta::RangeResult level0,
+                           meta_->range(meta::KeyRange::prefix(keys_.level0_prefix)));
+    bool left = false;  // in level 0
+    for (const meta::KeyValue& item : level0.items) {
+      QANAT_ASSIGN_OR_RETURN(SegmentLocation location, parse_segment_location(item.value));
+      left = left || drop_object(location.object_key);
+    }
+    if (dropped && !left) return ok_status();
+    QANAT_ASSIGN_OR_RETURN(const bool won, drop_step(context));
+    dropped = dropped || won;
+    QANAT_RETURN_IF_ERROR(load());
+  }
+  return unavailable(str_cat(keys_.prefix, " changes faster than entries could be taken out"),
+                     "this is tried again");
+}
+
+Status SegmentIndexImpl::remove_orphans(uint64_t safe) {
+  std::set<std::string> found;
+  QANAT_RETURN_IF_ERROR(
+      objects_->list(keys_.object_prefix, [&](const object::ObjectInfo& object) -> Status {
+        // <epoch>-<id>, written to be registered; or <id>-<number> of a compaction, whose record
+        // names it before it is written and as long as it can be put in place.
+        const std::string_view name =
+            std::string_view(object.key).substr(keys_.object_prefix.size());
+        const auto epoch = from_hex16(split_once(name, '-').first);
+        if (!epoch.ok() || *epoch < safe) found.insert(object.key);
+        return ok_status();
+      }));
+  // Read after the list: what was registered meanwhile is named.
+  QANAT_ASSIGN_OR_RETURN(meta::RangeResult records,
+                         meta_->range(meta::KeyRange::prefix(keys_.prefix)));
+  for (const meta::KeyValue& item : records.items) {
+    if (item.key.starts_with(keys_.level0_prefix)) {
+      QANAT_ASSIGN_OR_RETURN(SegmentLocation location, parse_segment_location(item.value));
+      found.erase(location.object_key);
+    } else if (item.key.starts_with(keys_.removed_prefix)) {
+      QANAT_ASSIGN_OR_RETURN(RemovalRecord removal, parse_removal(item.value));
+      for (const std::string& key : removal.object_keys) found.erase(key);
+    } else if (item.key == keys_.manifest) {
+      QANAT_ASSIGN_OR_RETURN(IndexManifest manifest, parse_manifest(item.value));
+      for (const SegmentRun& run : manifest.runs) {
+        for (const RunSegment& segment : run) found.erase(segment.location.object_key);
+      }
+    }
+  }
+  for (const std::string& key : found) QANAT_RETURN_IF_ERROR(objects_->remove(key));
   return ok_status();
 }
 

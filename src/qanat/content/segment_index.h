@@ -36,7 +36,8 @@ namespace qanat::content {
 
 // A fresh segment that is durable and waits for the transaction that makes it visible.
 struct SegmentRegistration {
-  std::string id;  // 32 hex; the last part of the meta key
+  std::string id;  // the last part of the meta key: 32 hex, of segments that are no packs after the
+                   // epoch, 16 hex and '-'
   SegmentLocation location;
   std::string
       bytes;  // of the segment, if the writer still has them: saves reading it back. May be empty.
@@ -54,6 +55,9 @@ struct SegmentIndexOptions {
   int64_t removal_grace_ms =
       10 * 60 * 1000;               // how long replaced segments stay for readers of older states
   std::function<int64_t()> now_ms;  // wall clock, ms; required
+  // The project's epoch now: part of the names of segments that are written. A writer of segments
+  // must be registered (EpochPins) since before. Null: 0.
+  std::function<Result<uint64_t>()> epoch;
 };
 
 class SegmentScanner {
@@ -108,6 +112,16 @@ class SegmentIndex {
   // `force`: merges until one run is left. Losing against another process is OK. An error leaves
   // the index as it was; objects already written are deleted later.
   virtual Status compact(bool force = false) = 0;
+  // Takes out all entries, hidden ones too, whose value `drop` holds for, and level-0 segments that
+  // lie in an object for which `drop_object` holds. All of the index is merged into one run. When
+  // it returns OK no state of the index from now on has any of them, as long as none is registered
+  // again.
+  virtual Status drop_entries(
+      const std::function<bool(std::string_view value)>& drop,
+      const std::function<bool(std::string_view object_key)>& drop_object) = 0;
+  // Deletes segments in the object store that no record names: their writers died, or their
+  // deletion came undone. Those of write_segment only if their epoch is below `safe`.
+  virtual Status remove_orphans(uint64_t safe) = 0;
   // Deletes replaced segments whose grace is over.
   virtual Status remove_replaced() = 0;
   virtual bool wants_compaction() const = 0;

@@ -84,6 +84,9 @@ Result<BranchWritten> Versions::put_branch(const RepoName& repo, std::string_vie
                                  str_cat("finish it before moving the head: `qanat finish commit ",
                                          name.to_string(), "`"));
     }
+    if (!head.empty()) {
+      draft.with.when(meta::key_present(commit_key(repo.project, repo.repo, head)));
+    }
     record.head = head;
     record.head_wave = number;
     draft.needs_wave = true;
@@ -116,7 +119,7 @@ Result<Page<BranchInfo>> Versions::list_branches(const RepoName& repo,
 }
 
 Status Versions::delete_branch(const RepoName& repo, std::string_view branch, bool force,
-                               std::string_view owner) {
+                               std::string_view owner, bool keep) {
   QANAT_RETURN_IF_ERROR(impl_->repo(repo).status());
   std::lock_guard lock(impl_->branch_locks.of(branch_key(repo.project, repo.repo, branch)));
   const BranchName name{repo.repo, std::string(branch)};
@@ -143,6 +146,17 @@ Status Versions::delete_branch(const RepoName& repo, std::string_view branch, bo
     return *std::move(found);
   };
   QANAT_ASSIGN_OR_RETURN(auto loaded, check());
+  const std::string heads = heads_prefix(repo.project, repo.repo, branch);
+  std::string trash;
+  if (keep && impl_->trash_grace_ms > 0) {
+    meta::Transaction moving;
+    moving.may_use_reserve = true;
+    trash = impl_->put_trash(
+        moving, repo.project,
+        {.kind = "branch", .repo = repo.repo, .branch = std::string(branch), .state = "moving"});
+    QANAT_RETURN_IF_ERROR(impl_->store.commit(std::move(moving)).status());
+    QANAT_RETURN_IF_ERROR(impl_->copy_to_trash(repo.project, trash, meta::KeyRange::prefix(heads)));
+  }
   // All but the newest entry of the head's history goes first: nothing of it may be left when a
   // branch of this name is created again.
   QANAT_RETURN_IF_ERROR(impl_->erase_in_steps(
@@ -155,8 +169,20 @@ Status Versions::delete_branch(const RepoName& repo, std::string_view branch, bo
     draft.needs_wave = false;
     draft.with.may_use_reserve = true;
     draft.with.when(meta::mod_revision_is(key, found.mod_revision)).erase(key);
-    draft.with.add(
-        meta::erase_range(meta::KeyRange::prefix(heads_prefix(repo.project, repo.repo, branch))));
+    draft.with.add(meta::erase_range(meta::KeyRange::prefix(heads)));
+    if (!trash.empty()) {
+      QANAT_ASSIGN_OR_RETURN(auto record, impl_->find_trash(repo.project, trash));
+      if (!record) return data_loss("the trash record of the branch is missing");
+      const std::string trash_at = trash_key(repo.project, record->record.deleted_ms, trash);
+      record->record.state = "whole";
+      draft.with.when(meta::mod_revision_is(trash_at, record->mod_revision));
+      draft.with.put(trash_at, encode(record->record));
+      draft.with.put(trash_item_key(repo.project, trash, key), encode(found.record));
+      // The newest entry of the history, should the head have moved since it was copied.
+      const std::string head = head_key(repo.project, repo.repo, branch, found.record.head_wave);
+      draft.with.put(trash_item_key(repo.project, trash, head),
+                     encode(HeadEntry{found.record.head_wave, found.record.head}));
+    }
     return draft;
   };
   return impl_->start_wave(repo.project, erase).status();

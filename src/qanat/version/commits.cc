@@ -176,6 +176,8 @@ Result<Written> Versions::start_commit(const RepoName& repo, const CommitStart& 
     if (!parent.empty()) {
       QANAT_ASSIGN_OR_RETURN(auto base, impl_->commit(repo, parent));
       record.root = base.record.root;
+      // Its tree is taken over: garbage collection must not have seen it go.
+      transaction.when(meta::key_present(commit_key(repo.project, repo.repo, parent)));
     }
     QANAT_RETURN_IF_ERROR(impl_->set_parent(repo, parent, record));
     impl_->put_commit(transaction, repo, id, record, true);

@@ -58,6 +58,26 @@ std::string wave_id_key(std::string_view project, std::string_view id) {
   return str_cat("/v1/wave-id/", project, "/", id);
 }
 std::string wave_next_key(std::string_view project) { return str_cat("/v1/wave-next/", project); }
+std::string trash_prefix(std::string_view project) { return str_cat("/v1/trash/", project, "/"); }
+std::string trash_key(std::string_view project, int64_t deleted_ms, std::string_view id) {
+  return str_cat(trash_prefix(project), hex(deleted_ms), "/", id);
+}
+std::string trash_items_prefix(std::string_view project) {
+  return str_cat("/v1/trash-item/", project, "/");
+}
+std::string trash_items_prefix(std::string_view project, std::string_view id) {
+  return str_cat(trash_items_prefix(project), id, "/");
+}
+std::string trash_item_key(std::string_view project, std::string_view id, std::string_view key) {
+  return trash_items_prefix(project, id).append(key.substr(std::string_view("/v1/").size()));
+}
+std::string key_of_trash_item(std::string_view project, std::string_view id,
+                              std::string_view item) {
+  return str_cat("/v1/", item.substr(trash_items_prefix(project, id).size()));
+}
+std::string uploads_prefix(std::string_view project) {
+  return str_cat("/v1/upload/", project, "/");
+}
 std::string session_key(std::string_view server) { return str_cat("/v1/session/", server); }
 
 std::string_view last_part(std::string_view key) { return key.substr(key.rfind('/') + 1); }

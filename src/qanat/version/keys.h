@@ -37,6 +37,17 @@ std::string wave_id_key(std::string_view project, std::string_view id);
 // an unchanged DAG.
 std::string wave_next_key(std::string_view project);
 std::string session_key(std::string_view server);
+// What was deleted: `trash/<p>/<deleted ms>/<id>`. Its parts: `trash-item/<p>/<id>/` and the key
+// they had, without `/v1/`.
+std::string trash_prefix(std::string_view project);
+std::string trash_key(std::string_view project, int64_t deleted_ms, std::string_view id);
+std::string trash_items_prefix(std::string_view project);
+std::string trash_items_prefix(std::string_view project, std::string_view id);
+// Where a key lies in the trash, and back.
+std::string trash_item_key(std::string_view project, std::string_view id, std::string_view key);
+std::string key_of_trash_item(std::string_view project, std::string_view id, std::string_view item);
+// Upload sessions: `upload/<p>/<id>` and, below it, what it wrote.
+std::string uploads_prefix(std::string_view project);
 
 // The part of a key after its last '/'.
 std::string_view last_part(std::string_view key);

@@ -75,6 +75,8 @@ void fields(V& v, RepoRecord& t) {
   v.optional("description", t.description, "");
   v.optional("pipeline", t.pipeline, "");
   v.optional("deleting", t.deleting, "");
+  v.optional("trash", t.trash, "");
+  v.optional("restoring", t.restoring, "");
 }
 
 template <class V>
@@ -121,9 +123,23 @@ void fields(V& v, HeadEntry& t) {
 }
 
 template <class V>
+void fields(V& v, TrashRecord& t) {
+  v.required("kind", t.kind, "");
+  v.optional("repo", t.repo, "");
+  v.optional("branch", t.branch, "");
+  v.optional("commit", t.commit, "");
+  v.required("deleted_ms", t.deleted_ms, "");
+  v.required("expires_ms", t.expires_ms, "");
+  v.required("state", t.state, "");
+  v.optional("how", t.how, "");
+  v.optional("children", t.children, "");
+}
+
+template <class V>
 void fields(V& v, SessionRecord& t) {
   v.required("server", t.server, "");
   v.required("started_ms", t.started_ms, "");
+  v.optional("epochs", t.epochs, "");
 }
 
 namespace {
@@ -156,6 +172,28 @@ std::string encode(const CommitRecord& record) { return encode_any(record); }
 std::string encode(const WaveRecord& record) { return encode_any(record); }
 std::string encode(const HeadEntry& entry) { return encode_any(entry); }
 std::string encode(const SessionRecord& record) { return encode_any(record); }
+std::string encode(const TrashRecord& record) { return encode_any(record); }
+
+namespace {
+
+struct UploadEpoch {
+  int64_t epoch = 0;
+};
+template <class V>
+void describe(V& v, UploadEpoch& t) {
+  v.type("UploadEpoch", "");
+  v.required("epoch", t.epoch, "");
+}
+
+}  // namespace
+
+Result<uint64_t> upload_epoch(std::string_view key, std::string_view value) {
+  auto upload = api::parse_json<UploadEpoch>(value, {.ignore_unknown = true});
+  if (!upload.ok()) {
+    return data_loss(str_cat("metadata record ", key, ": ", upload.status().message()));
+  }
+  return static_cast<uint64_t>(upload->epoch);
+}
 
 template <class Record>
 Result<Record> decode(std::string_view key, std::string_view value) {
@@ -178,5 +216,6 @@ template Result<CommitRecord> decode(std::string_view, std::string_view);
 template Result<WaveRecord> decode(std::string_view, std::string_view);
 template Result<HeadEntry> decode(std::string_view, std::string_view);
 template Result<SessionRecord> decode(std::string_view, std::string_view);
+template Result<TrashRecord> decode(std::string_view, std::string_view);
 
 }  // namespace qanat::version

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <string>
 #include <string_view>
 #include <tuple>
@@ -40,9 +41,11 @@ struct ProjectRecord {
 struct RepoRecord {
   int64_t created_ms = 0;
   std::string description;
-  std::string pipeline;   // whose output it is; "" for a user's repo. Users cannot write to a
-                          // pipeline's repo
-  bool deleting = false;  // its deletion began; it is as good as gone
+  std::string pipeline;    // whose output it is; "" for a user's repo. Users cannot write to a
+                           // pipeline's repo
+  bool deleting = false;   // its deletion began; it is as good as gone
+  std::string trash;       // while deleting: the id of the trash record that it moves to; "": none
+  bool restoring = false;  // while deleting: it moves back from there
 };
 
 struct BranchRecord {
@@ -122,10 +125,41 @@ struct HeadEntry {
   std::string commit;
 };
 
+// What was deleted and can still be brought back. Its parts lie beside it, under the keys they had
+// (see trash_items_prefix).
+struct TrashRecord {
+  std::string kind;    // "repo", "branch" or "commit"
+  std::string repo;    // of a repo or branch
+  std::string branch;  // of a branch
+  std::string commit;  // id of the commits
+  int64_t deleted_ms = 0;
+  int64_t expires_ms = 0;  // from then on collection may remove it
+  // "moving": its parts are on their way here; "whole"; "restoring": on their way back. Only what
+  // is whole is removed or restored anew.
+  std::string state = "whole";
+  std::string how;  // of commits: "squash" or "drop"
+  // Of squashed commits: those whose parent they were, as "repo@id".
+  std::vector<std::string> children;
+};
+
+// A record of the trash with its name.
+struct TrashInfo {
+  std::string id;
+  TrashRecord record;
+  int64_t mod_revision = 0;
+};
+
 struct SessionRecord {
   std::string server;  // host and process, for a person
   int64_t started_ms = 0;
+  // Project -> the lowest epoch in which a living writer of this server may have begun. A project
+  // that is not in it has no writer here.
+  std::map<std::string, int64_t> epochs;
 };
+
+// The epoch in which an upload session began: the field `epoch` of its record, whatever else that
+// holds.
+Result<uint64_t> upload_epoch(std::string_view key, std::string_view value);
 
 std::string encode(const ProjectRecord& record);
 std::string encode(const RepoRecord& record);
@@ -134,6 +168,7 @@ std::string encode(const CommitRecord& record);
 std::string encode(const WaveRecord& record);
 std::string encode(const HeadEntry& entry);  // without the wave, which is in the key
 std::string encode(const SessionRecord& record);
+std::string encode(const TrashRecord& record);
 
 // decode<RepoRecord>(key, value): for the types above. `key` is for the error.
 template <class Record>

@@ -43,7 +43,7 @@ Status Versions::start() {
     log_info("going on with the deletion of a repo", {{"repo", name.repo}});
     QANAT_RETURN_IF_ERROR(impl_->finish_deletion(name));
   }
-  return ok_status();
+  return impl_->resume_trash();
 }
 
 Status Versions::create_project(std::string_view project, std::string description) {
@@ -128,7 +128,7 @@ Result<Page<RepoInfo>> Versions::list_repos(std::string_view project,
       });
 }
 
-Status Versions::delete_repo(const RepoName& name, bool force, std::string_view owner) {
+Status Versions::delete_repo(const RepoName& name, bool force, std::string_view owner, bool keep) {
   // Fenced by wave-next: no pipeline and no branch can begin to derive from it meanwhile.
   auto mark = [&](int64_t, int64_t) -> Result<WaveDraft> {
     QANAT_ASSIGN_OR_RETURN(auto found, impl_->repo(name));
@@ -154,6 +154,10 @@ Status Versions::delete_repo(const RepoName& name, bool force, std::string_view 
     WaveDraft draft;
     draft.needs_wave = false;
     draft.with.may_use_reserve = true;
+    if (keep && impl_->trash_grace_ms > 0) {
+      found.record.trash = impl_->put_trash(draft.with, name.project,
+                                            {.kind = "repo", .repo = name.repo, .state = "moving"});
+    }
     draft.with.when(meta::mod_revision_is(key, found.mod_revision)).put(key, encode(found.record));
     return draft;
   };
@@ -162,12 +166,34 @@ Status Versions::delete_repo(const RepoName& name, bool force, std::string_view 
 }
 
 Status Versions::Impl::finish_deletion(const RepoName& name) {
+  const std::string key = repo_key(name.project, name.repo);
+  QANAT_ASSIGN_OR_RETURN(auto found, find<RepoRecord>(key));
+  if (!found || !found->record.deleting) return ok_status();
+  if (found->record.restoring) return finish_restoring(name, found->record);
+  const std::string trash = found->record.trash;
   for (const std::string& prefix :
        {branches_prefix(name.project, name.repo), heads_prefix(name.project, name.repo),
         log_prefix(name.project, name.repo), commits_prefix(name.project, name.repo)}) {
-    QANAT_RETURN_IF_ERROR(erase_in_steps(meta::KeyRange::prefix(prefix)));
+    const meta::KeyRange range = meta::KeyRange::prefix(prefix);
+    QANAT_RETURN_IF_ERROR(trash.empty() ? erase_in_steps(range)
+                                        : move_to_trash(name.project, trash, range));
   }
-  return store.commit(meta::Transaction().erase(repo_key(name.project, name.repo))).status();
+  meta::Transaction last;
+  last.when(meta::mod_revision_is(key, found->mod_revision)).erase(key);
+  last.may_use_reserve = true;
+  if (!trash.empty()) {
+    QANAT_ASSIGN_OR_RETURN(auto record, find_trash(name.project, trash));
+    if (!record) return data_loss(str_cat("the trash record of repo ", name.repo, " is missing"));
+    const std::string trash_at = trash_key(name.project, record->record.deleted_ms, trash);
+    record->record.state = "whole";
+    found->record.deleting = false;
+    found->record.trash.clear();
+    last.when(meta::mod_revision_is(trash_at, record->mod_revision));
+    last.put(trash_at, encode(record->record));
+    last.put(trash_item_key(name.project, trash, key), encode(found->record));
+  }
+  // If a compare does not hold, another server was faster.
+  return store.commit(std::move(last)).status();
 }
 
 Status Versions::Impl::erase_in_steps(const meta::KeyRange& range) {

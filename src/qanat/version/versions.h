@@ -163,7 +163,9 @@ class Versions {
   // Refused when a branch of another repo derives from one of its branches, unless `force`; and
   // when it is a pipeline's, unless `owner` names that pipeline. Marks the repo, then removes in
   // bounded steps; a crash in between leaves it gone for every reader, and start() does the rest.
-  Status delete_repo(const RepoName& name, bool force, std::string_view owner = {});
+  // `keep`: into the trash, whence undelete_repo brings it back while its grace lasts.
+  Status delete_repo(const RepoName& name, bool force, std::string_view owner = {},
+                     bool keep = true);
 
   // A pipeline's repo becomes a user's: for a deleted pipeline whose output is kept. OK if it is
   // not this pipeline's (any more).
@@ -182,7 +184,22 @@ class Versions {
   Result<Page<BranchInfo>> list_branches(const RepoName& repo, const PageRequest& page) const;
   // The commits stay. Refused when another branch derives from it, unless `force`.
   Status delete_branch(const RepoName& repo, std::string_view branch, bool force,
-                       std::string_view owner = {});
+                       std::string_view owner = {}, bool keep = true);
+
+  // --- Trash ---
+  // How long what is deleted from now on can be brought back. Default: a day, in which a mistake is
+  // noticed, and after which the space of what was meant to go is free.
+  static constexpr int64_t kDefaultTrashGraceMs = 24 * 60 * 60 * 1000;
+  void set_trash_grace_ms(int64_t grace_ms);
+  // Newest first.
+  Result<std::vector<TrashInfo>> list_trash(std::string_view project) const;
+  // The newest of that name. kNotFound if it is not (any more) in the trash; kAlreadyExists if
+  // there is one of that name again. Branches of a repo come back with it.
+  Status undelete_repo(const RepoName& name);
+  Status undelete_branch(const RepoName& repo, std::string_view branch);
+  // Removes what is in the trash beyond its grace; `now`: all of it. What is left of an error is
+  // done the next time.
+  Status empty_trash(std::string_view project, bool now);
 
   // --- Commits ---
   struct CommitStart {

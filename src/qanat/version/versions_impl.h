@@ -79,8 +79,24 @@ struct Versions::Impl {
                           const std::vector<BranchName>& provenance) const;
 
   // --- Deletion (repos.cc) ---
-  // Removes all of a repo that is marked as deleting.
+  // Removes all of a repo that is marked as deleting, moves it to the trash, or back from there, as
+  // its record says.
   Status finish_deletion(const RepoName& name);
+  Status finish_restoring(const RepoName& name, const RepoRecord& record);
+
+  // --- Trash (trash.cc) ---
+  Result<std::optional<TrashInfo>> find_trash(std::string_view project, std::string_view id) const;
+  // Moves the keys of a range into the trash, a bounded number in one transaction.
+  Status move_to_trash(std::string_view project, std::string_view trash,
+                       const meta::KeyRange& range);
+  Status copy_to_trash(std::string_view project, std::string_view trash,
+                       const meta::KeyRange& range);
+  // Moves what is in the trash back, but for the key `but`.
+  Status move_from_trash(std::string_view project, std::string_view trash, std::string_view but);
+  std::string put_trash(meta::Transaction& transaction, std::string_view project,
+                        TrashRecord record) const;
+  // What a crash left half done.
+  Status resume_trash();
   // Erases a range in transactions of a bounded number of keys, ascending.
   Status erase_in_steps(const meta::KeyRange& range);
 
@@ -98,6 +114,7 @@ struct Versions::Impl {
   Clock& clock;
   const Readers readers;
   std::atomic<DagView*> dag;
+  std::atomic<int64_t> trash_grace_ms = kDefaultTrashGraceMs;
   NamedMutexes branch_locks;   // taken first
   NamedMutexes project_locks;  // then this one
 };

@@ -1,0 +1,108 @@
+// Marker: walks everything that a set of roots reaches, generation by generation, in bounded
+// memory.
+//
+// A generation is the nodes that the one before refers to for the first time. It is sorted by name
+// (and so loses its duplicates), what was marked before is dropped, the rest is looked up in the
+// index and sorted by where it lies, and read in that order, in pieces of many nodes. So each node
+// is read once, and neighbours together. Chunks are leaves: their names go to a sorter, and are
+// counted at the end. A RootSource that chains nodes (a journal) visits the chain in its own order:
+// a generation a link costs little, since small sorts stay in memory.
+//
+// Memory: about 5/4 of the budget, and the index's blocks in the shared cache. One thread.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "qanat/base/file_system.h"
+#include "qanat/content/blob_store.h"
+#include "qanat/content/external_sort.h"
+#include "qanat/content/mark_set.h"
+#include "qanat/content/root_source.h"
+
+namespace qanat::content {
+
+// Where collection keeps what does not fit in memory.
+struct GcScratch {
+  FileSystem* file_system = nullptr;
+  std::string directory;  // must exist once the budget is exceeded
+  size_t memory_budget = 64u << 20;
+};
+
+// Bytes and blobs that a holder keeps and no holder before it.
+struct HolderUse {
+  Holder holder;
+  uint64_t blobs = 0;
+  uint64_t bytes = 0;  // as stored
+};
+
+class Marker {
+ public:
+  struct Context {
+    BlobStore* blobs = nullptr;
+    std::vector<RootSource*> sources;
+    GcScratch scratch;
+    size_t nodes_per_step = 4096;
+  };
+  explicit Marker(Context context);
+  ~Marker();
+
+  // Takes the roots of one rank at a revision as the next frontier. Then step() until it gives
+  // false. kDataLoss if a node is missing or damaged: nothing may be collected then.
+  Status begin(const RootSource::Request& request);
+  Result<bool> step();
+
+  // From now on the places of newly marked nodes, and the names of the chunks they refer to, are
+  // told too: what a rescue looks at.
+  using OnNode = std::function<Status(const BlobRef& ref, const chunk::BlobLocation& location)>;
+  void watch_new(OnNode on_node, std::function<Status(const BlobRef&)> on_chunk) {
+    on_node_ = std::move(on_node);
+    on_chunk_ = std::move(on_chunk);
+  }
+
+  // After all passes: everything marked, ascending in the order of index keys, each once. May be
+  // begun several times. The holder is that of a chunk; nodes were accounted when they were read.
+  struct Marked {
+    BlobRef ref;
+    uint32_t holder = 0;
+    bool is_accounted = false;
+  };
+  Status begin_reading();
+  // Nothing at the end.
+  Result<std::optional<Marked>> next();
+
+  std::vector<HolderUse>& holders() { return holders_; }
+  uint64_t nodes() const { return nodes_read_; }
+
+ private:
+  struct Located;
+  Status add(const Reference& reference, uint32_t holder);
+  Status add_chunk(const BlobRef& ref, uint32_t holder);
+  Status locate_some();
+  Status read_some();
+  std::unique_ptr<ExternalSorter> sorter(size_t parts) const;
+  Result<uint32_t> holder_of(const Holder& holder);
+
+  const Context context_;
+  MarkSet marks_;
+  std::unique_ptr<ExternalSorter> chunks_;
+  std::unique_ptr<ExternalSorter> frontier_;  // being sorted out; null: reading
+  std::unique_ptr<ExternalSorter> located_;
+  std::unique_ptr<ExternalSorter> next_;
+  bool any_next_ = false;
+  bool chunks_finished_ = false;
+  std::vector<HolderUse> holders_;
+  std::map<Holder, uint32_t> holder_ids_;
+  uint64_t nodes_read_ = 0;
+  OnNode on_node_;
+  std::function<Status(const BlobRef&)> on_chunk_;
+  // begin_reading()
+  std::optional<MarkSet::Cursor> cursor_;
+  std::optional<Mark> next_node_;
+};
+
+}  // namespace qanat::content

@@ -1,0 +1,68 @@
+#include "qanat/content/gc_weigh.h"
+
+#include "qanat/base/string.h"
+
+namespace qanat::content {
+
+Result<Weigher> Weigher::open(SegmentIndex& index, Marker& marker) {
+  QANAT_ASSIGN_OR_RETURN(std::unique_ptr<SegmentScanner> scanner, index.scan(""));
+  return Weigher(std::move(scanner), &marker);
+}
+
+Result<std::optional<Weigher::Entry>> Weigher::next() {
+  if (!begun_) {
+    begun_ = true;
+    QANAT_ASSIGN_OR_RETURN(marked_, marker_->next());
+  }
+  QANAT_ASSIGN_OR_RETURN(const auto found, scanner_->next());
+  if (!found) {
+    for (; marked_; ++missing_) {
+      QANAT_ASSIGN_OR_RETURN(marked_, marker_->next());
+    }
+    return std::optional<Entry>();
+  }
+  Entry entry;
+  QANAT_ASSIGN_OR_RETURN(entry.ref, chunk::parse_blob_key(found->key));
+  QANAT_ASSIGN_OR_RETURN(entry.location, chunk::parse_location(found->value));
+  if (!entry.location.pack) {
+    return data_loss(str_cat("the index entry of ", entry.ref.to_string(), " names no pack"));
+  }
+  while (marked_ && marked_->ref < entry.ref) {
+    ++missing_;
+    QANAT_ASSIGN_OR_RETURN(marked_, marker_->next());
+  }
+  if (marked_ && marked_->ref == entry.ref) {
+    entry.live = true;
+    entry.marked = *marked_;
+    QANAT_ASSIGN_OR_RETURN(marked_, marker_->next());
+  }
+  return std::optional<Entry>(entry);
+}
+
+Judgement judge(const PackWeights& weights, const JudgePolicy& policy) {
+  Judgement judgement;
+  std::vector<chunk::PackId> small;
+  for (const auto& [pack, weight] : weights) {
+    if (pack.epoch >= policy.safe) continue;
+    if (weight.live_entries == 0) {
+      judgement.dead.insert(pack);
+      judgement.dead_bytes += weight.bytes;
+    } else if (static_cast<double>(weight.live_bytes) <
+               policy.min_live * static_cast<double>(weight.bytes)) {
+      judgement.rewrite.insert(pack);
+      judgement.dead_bytes += weight.bytes - weight.live_bytes;
+    } else if (weight.live_bytes < policy.small) {
+      small.push_back(pack);
+    }
+  }
+  if (small.size() >= policy.few_small) {
+    for (const chunk::PackId& pack : small) {
+      const PackWeight& weight = weights.at(pack);
+      judgement.dead_bytes += weight.bytes - weight.live_bytes;
+      judgement.rewrite.insert(pack);
+    }
+  }
+  return judgement;
+}
+
+}  // namespace qanat::content

@@ -1,0 +1,89 @@
+#include "qanat/version/gc_roots.h"
+
+#include "qanat/base/string.h"
+#include "qanat/version/keys.h"
+
+namespace qanat::version {
+namespace {
+
+constexpr int64_t kPage = 1000;
+
+std::string name_of(const TrashRecord& record) {
+  if (record.kind == "repo") return str_cat("repo ", record.repo);
+  if (record.kind == "branch") return str_cat("branch ", record.repo, "@", record.branch);
+  return str_cat("commit ", record.commit);
+}
+
+Status visit_commit(
+    const meta::KeyValue& item, const content::Holder& holder,
+    const std::function<Status(const content::Holder&, const content::Reference&)>& visit) {
+  QANAT_ASSIGN_OR_RETURN(const auto commit, decode<CommitRecord>(item.key, item.value));
+  return content::visit_root_references(
+      commit.root, content::NodeUse::kContent,
+      [&](const content::Reference& reference) { return visit(holder, reference); });
+}
+
+}  // namespace
+
+Status visit_range(const meta::Store& store, const std::string& prefix, int64_t revision,
+                   const std::function<Status(const meta::KeyValue& item)>& visit) {
+  meta::KeyRange range = meta::KeyRange::prefix(prefix);
+  while (true) {
+    QANAT_ASSIGN_OR_RETURN(const auto found,
+                           store.range(range, {.limit = kPage, .revision = revision}));
+    for (const meta::KeyValue& item : found.items) QANAT_RETURN_IF_ERROR(visit(item));
+    if (!found.more || found.items.empty()) return ok_status();
+    range.begin = meta::key_after(found.items.back().key);
+  }
+}
+
+Status visit_trash_items(
+    meta::Store& store, Clock& clock, const content::RootSource::Request& request,
+    std::string_view prefix,
+    const std::function<Status(const std::string& name, const meta::KeyValue& item)>& visit) {
+  return visit_range(
+      store, trash_prefix(request.project), request.revision,
+      [&](const meta::KeyValue& item) -> Status {
+        QANAT_ASSIGN_OR_RETURN(const auto record, decode<TrashRecord>(item.key, item.value));
+        if (request.without_expired && record.state == "whole" &&
+            (request.now || record.expires_ms <= clock.wall_ms())) {
+          return ok_status();
+        }
+        const std::string name = name_of(record);
+        return visit_range(store, trash_item_key(request.project, last_part(item.key), prefix),
+                           request.revision,
+                           [&](const meta::KeyValue& part) { return visit(name, part); });
+      });
+}
+
+Status VersionRoots::prepare(std::string_view project, bool now) {
+  return versions_.empty_trash(project, now);
+}
+
+Status VersionRoots::visit_roots(
+    const Request& request,
+    const std::function<Status(const content::Holder&, const content::Reference&)>& visit) {
+  if (request.rank == content::RootRank::kVersions) {
+    return visit_range(store_, commits_prefix(request.project), request.revision,
+                       [&](const meta::KeyValue& item) -> Status {
+                         return visit_commit(
+                             item, {"repo", std::string(part_from_end(item.key, 1))}, visit);
+                       });
+  }
+  if (request.rank != content::RootRank::kTrash) return ok_status();
+  return visit_trash_items(store_, clock_, request, "/v1/commit/",
+                           [&](const std::string& name, const meta::KeyValue& item) {
+                             return visit_commit(item, {"trash", name}, visit);
+                           });
+}
+
+Status VersionRoots::visit_references(content::NodeUse, const content::Blob&,
+                                      const content::ReferenceVisitor&) {
+  return not_found("not a node of versions");
+}
+
+Status VersionRoots::visit_result(std::string_view, const content::ReferenceVisitor&) {
+  return not_found("not a result of versions");
+}
+
+}  // namespace qanat::version

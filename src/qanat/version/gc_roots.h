@@ -1,0 +1,41 @@
+// VersionRoots: what versions keep alive, for garbage collection: the trees of all commits, open
+// and failed ones too, and of those in the trash.
+#pragma once
+
+#include "qanat/content/root_source.h"
+#include "qanat/version/versions.h"
+
+namespace qanat::version {
+
+class VersionRoots : public content::RootSource {
+ public:
+  // All outlive it.
+  VersionRoots(meta::Store& store, Clock& clock, Versions& versions)
+      : store_(store), clock_(clock), versions_(versions) {}
+
+  Status prepare(std::string_view project, bool now) override;
+  Status visit_roots(const Request& request,
+                     const std::function<Status(const content::Holder&, const content::Reference&)>&
+                         visit) override;
+  Status visit_references(content::NodeUse use, const content::Blob& node,
+                          const content::ReferenceVisitor& visit) override;
+  Status visit_result(std::string_view value, const content::ReferenceVisitor& visit) override;
+
+ private:
+  meta::Store& store_;
+  Clock& clock_;
+  Versions& versions_;
+};
+
+// Calls `visit` with every item in the trash whose former key begins with `prefix` ("/v1/commit/"),
+// as of the request's revision, with the name of what was deleted ("repo orders").
+Status visit_trash_items(
+    meta::Store& store, Clock& clock, const content::RootSource::Request& request,
+    std::string_view prefix,
+    const std::function<Status(const std::string& name, const meta::KeyValue& item)>& visit);
+
+// Calls `visit` with every item below a prefix as of a revision, a page at a time.
+Status visit_range(const meta::Store& store, const std::string& prefix, int64_t revision,
+                   const std::function<Status(const meta::KeyValue& item)>& visit);
+
+}  // namespace qanat::version

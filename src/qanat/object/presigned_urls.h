@@ -20,7 +20,8 @@ namespace qanat::object {
 struct PresignedRequest {
   std::string method;  // GET or PUT
   std::string url;
-  // To be sent exactly so: they are part of what is signed.
+  // To be sent exactly so: they are part of what is signed. Content-Length may be among them, which
+  // most HTTP clients send by themselves.
   std::vector<std::pair<std::string, std::string>> headers;
   int64_t expires_ms = 0;  // wall clock
 };

@@ -5,13 +5,19 @@
 #include <gtest/gtest.h>
 
 #include <filesystem>
+#include <functional>
 #include <thread>
 
+#include "object/s3_fake.h"
 #include "qanat/base/counters.h"
 #include "qanat/base/id.h"
 #include "qanat/base/random.h"
 #include "qanat/base/string.h"
+#include "qanat/net/http_client.h"
+#include "qanat/net/resolver.h"
 #include "qanat/object/local_object_store.h"
+#include "qanat/object/open_object_store.h"
+#include "qanat/object/presigned_urls.h"
 #include "support/fault_file_system.h"
 #include "support/seeds.h"
 
@@ -24,6 +30,8 @@ using ::testing::ElementsAre;
 struct Bench {
   virtual ~Bench() = default;
   virtual ObjectStore& store() = 0;
+  // Whether the store finds out that a key has an object already.
+  virtual bool knows_existing() const { return true; }
 };
 
 struct LocalBench : Bench {
@@ -37,11 +45,69 @@ struct LocalBench : Bench {
   std::unique_ptr<LocalObjectStore> local;
 };
 
-using MakeBench = std::unique_ptr<Bench> (*)();
+// Any store by its URL, in a prefix of its own.
+struct UrlBench : Bench {
+  explicit UrlBench(const std::string& text, Environment environment = process_environment())
+      : url(*parse_store_url(text)) {
+    str_append(url.prefix, "qanat-test-", random_id(), "/");
+    OpenOptions options;
+    options.client.resolver = net::system_resolver();
+    options.environment = std::move(environment);
+    options.remote.part_bytes = 5 << 20;
+    opened = *open_object_store(url, options);
+  }
+  ~UrlBench() override {
+    std::vector<std::string> keys;
+    (void)opened->list("", [&](const ObjectInfo& info) {
+      keys.push_back(info.key);
+      return ok_status();
+    });
+    for (const std::string& key : keys) (void)opened->remove(key);
+  }
+  ObjectStore& store() override { return *opened; }
+  bool knows_existing() const override { return url.kind != StoreUrl::Kind::kGcs; }
+  StoreUrl url;
+  std::unique_ptr<ObjectStore> opened;
+};
 
-class ObjectStoreTest : public ::testing::TestWithParam<MakeBench> {
+struct FakeBench : Bench {
+  FakeBench() {
+    fake.set_page_size(2);
+    const net::AwsKey key = fake.key();
+    bench = std::make_unique<UrlBench>(fake.url(), [key](const std::string& name) -> std::string {
+      if (name == "AWS_ACCESS_KEY_ID") return key.id;
+      return name == "AWS_SECRET_ACCESS_KEY" ? key.secret : "";
+    });
+  }
+  ObjectStore& store() override { return bench->store(); }
+  S3Fake fake;
+  std::unique_ptr<UrlBench> bench;
+};
+
+struct Member {
+  std::string name;
+  std::function<std::unique_ptr<Bench>()> make;
+};
+
+// The local folder, S3 in this process, and what the environment names:
+// QANAT_TEST_STORES="Ceph=s3://bucket?endpoint=... Azurite=azure://...", with the variables that
+// hold their keys. tests/e2e/object_stores_test.py starts such stores and sets it.
+std::vector<Member> members() {
+  std::vector<Member> all = {{"Local", [] { return std::make_unique<LocalBench>(); }},
+                             {"S3Fake", [] { return std::make_unique<FakeBench>(); }}};
+  const std::string asked = process_environment()("QANAT_TEST_STORES");
+  for (std::string_view part : split(asked, ' ')) {
+    const auto [name, url] = split_once(part, '=');
+    if (url.empty()) continue;
+    all.push_back({std::string(name),
+                   [text = std::string(url)] { return std::make_unique<UrlBench>(text); }});
+  }
+  return all;
+}
+
+class ObjectStoreTest : public ::testing::TestWithParam<Member> {
  protected:
-  ObjectStoreTest() : bench_(GetParam()()), store_(bench_->store()) {}
+  ObjectStoreTest() : bench_(GetParam().make()), store_(bench_->store()) {}
 
   std::vector<std::string> keys(std::string_view prefix) {
     std::vector<std::string> all;
@@ -94,11 +160,95 @@ TEST_P(ObjectStoreTest, EmptyObjects) {
 }
 
 TEST_P(ObjectStoreTest, KeysAreUsedOnce) {
+  if (!bench_->knows_existing()) GTEST_SKIP() << "this store cannot tell";
   ASSERT_TRUE(store_.write("k/1", "one").ok());
-  EXPECT_EQ(store_.create("k/1").code(), Code::kAlreadyExists);
-  auto open = store_.create("k/2");
-  EXPECT_EQ(store_.create("k/2").code(), Code::kAlreadyExists);
+  EXPECT_EQ(store_.write("k/1", "two").code(), Code::kAlreadyExists);
   EXPECT_EQ(*store_.read("k/1", 0, 3), "one");
+  // Of two that write at the same time one succeeds, and what it wrote stays.
+  auto first = store_.create("k/2");
+  auto second = store_.create("k/2");
+  ASSERT_TRUE(first.ok());
+  ASSERT_TRUE((*first)->append("first").ok());
+  if (second.ok()) {
+    ASSERT_TRUE((*second)->append("other").ok());
+  } else {
+    EXPECT_EQ(second.code(), Code::kAlreadyExists);
+  }
+  EXPECT_TRUE((*first)->finish().ok());
+  if (second.ok()) {
+    EXPECT_EQ((*second)->finish().code(), Code::kAlreadyExists);
+    second->reset();
+  }
+  EXPECT_EQ(*store_.read("k/2", 0, 5), "first");
+}
+
+// In parts, where the store has them.
+TEST_P(ObjectStoreTest, LargeObjects) {
+  SeededRandom random(2);
+  const std::string bytes = random.bytes(17'000'001);
+  ASSERT_TRUE(store_.write("large/1", bytes).ok());
+  EXPECT_EQ(*store_.size("large/1"), 17'000'001);
+  EXPECT_EQ(*store_.read("large/1", 0, 17'000'001), bytes);
+  EXPECT_EQ(*store_.read("large/1", 5 * 1024 * 1024 - 3, 7), bytes.substr(5 * 1024 * 1024 - 3, 7));
+  EXPECT_EQ(*store_.read("large/1", 17'000'000, 1), bytes.substr(17'000'000));
+  EXPECT_EQ(store_.read("large/1", 17'000'001, 1).code(), Code::kDataLoss);
+  // Exactly two parts.
+  ASSERT_TRUE(store_.write("large/2", std::string_view(bytes).substr(0, 10 << 20)).ok());
+  EXPECT_EQ(*store_.size("large/2"), 10 << 20);
+  {
+    auto writer = store_.create("large/3");
+    ASSERT_TRUE(writer.ok());
+    ASSERT_TRUE((*writer)->append(bytes).ok());
+  }
+  EXPECT_EQ(store_.size("large/3").code(), Code::kNotFound);
+  EXPECT_THAT(keys("large/"), ElementsAre("large/1", "large/2"));
+}
+
+TEST_P(ObjectStoreTest, ProbeLeavesNothing) {
+  const Status status = probe_object_store(store_);
+  EXPECT_TRUE(status.ok()) << status.to_string() << "; " << status.hint();
+  EXPECT_THAT(keys(""), ElementsAre());
+}
+
+// What a presigned request allows, and nothing else.
+TEST_P(ObjectStoreTest, PresignedRequests) {
+  PresignedUrls* presigned = store_.presigned_urls();
+  if (presigned == nullptr) GTEST_SKIP() << "this store has none";
+  net::ClientOptions options;
+  options.resolver = net::system_resolver();
+  net::HttpClient client(options);
+  const auto send = [&](const PresignedRequest& from, const std::string& body,
+                        const std::string& range = "") {
+    net::ClientRequest request;
+    request.method = net::method_from_name(from.method);
+    request.url = *net::Url::parse(from.url);
+    for (const auto& [name, value] : from.headers) {
+      if (name != "Content-Length") request.headers.set(name, value);
+    }
+    if (!range.empty()) request.headers.set("Range", range);
+    request.body = body;
+    auto answer = client.send(request);
+    return std::pair((*answer)->status(), *(*answer)->read_all(1 << 20));
+  };
+  const std::string bytes = "0123456789";
+  const auto write = presigned->presign_write("p/1", 10, std::chrono::seconds(60));
+  ASSERT_TRUE(write.ok()) << write.status().to_string();
+  if (presigned->limits_size()) {
+    EXPECT_EQ(send(*write, bytes + "!").first, 403);
+  }
+  const auto written = send(*write, bytes);
+  EXPECT_TRUE(written.first == 200 || written.first == 201) << written.first << written.second;
+  EXPECT_EQ(*store_.read("p/1", 0, 10), bytes);
+
+  const auto read = presigned->presign_read("p/1", 2, 5, std::chrono::seconds(60));
+  ASSERT_TRUE(read.ok());
+  EXPECT_EQ(send(*read, ""), std::pair(206, std::string("23456")));
+  const int other = send(*read, "", "bytes=0-9").first;
+  EXPECT_EQ(other, presigned->limits_range() ? 403 : 206);
+  EXPECT_EQ(presigned->presign_read("p/1", 2, 0, std::chrono::seconds(60)).code(),
+            Code::kInvalidArgument);
+  EXPECT_EQ(presigned->presign_read("p/1", 2, 1, std::chrono::hours(24 * 8)).code(),
+            Code::kInvalidArgument);
 }
 
 TEST_P(ObjectStoreTest, AbsentObjects) {
@@ -151,11 +301,8 @@ TEST_P(ObjectStoreTest, ManyThreads) {
   EXPECT_EQ(keys("shared/").size(), 160u);
 }
 
-INSTANTIATE_TEST_SUITE_P(Local, ObjectStoreTest,
-                         ::testing::Values(MakeBench([]() -> std::unique_ptr<Bench> {
-                           return std::make_unique<LocalBench>();
-                         })),
-                         [](const auto&) { return "Local"; });
+INSTANTIATE_TEST_SUITE_P(Stores, ObjectStoreTest, ::testing::ValuesIn(members()),
+                         [](const auto& info) { return info.param.name; });
 
 TEST(LocalObjectStoreTest, TwoSyncsAnObject) {
   LocalBench bench;

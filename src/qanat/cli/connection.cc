@@ -2,6 +2,7 @@
 
 #include <cstdlib>
 
+#include "qanat/api/error.h"
 #include "qanat/base/file_system.h"
 #include "qanat/base/string.h"
 #include "qanat/cli/config.h"
@@ -13,27 +14,6 @@ namespace qanat::cli {
 namespace {
 
 constexpr size_t kMaxAnswer = 64u << 20;  // of JSON
-
-struct ErrorBody {
-  std::string code;
-  std::string message;
-  std::string hint;
-};
-template <class V>
-void describe(V& v, ErrorBody& t) {
-  v.type("ErrorBody", "");
-  v.required("code", t.code, "");
-  v.required("message", t.message, "");
-  v.optional("hint", t.hint, "");
-}
-struct ErrorAnswer {
-  ErrorBody error;
-};
-template <class V>
-void describe(V& v, ErrorAnswer& t) {
-  v.type("ErrorAnswer", "");
-  v.required("error", t.error, "");
-}
 
 class HttpConnection : public Connection {
  public:
@@ -133,19 +113,16 @@ class HttpConnection : public Connection {
   }
 
   Status decode_error(const std::string& text, int status) const {
-    const auto body = api::parse_json<ErrorAnswer>(text, {.ignore_unknown = true});
-    if (!body.ok()) {
+    if (!api::parse_json<api::ErrorBody>(text, {.ignore_unknown = true}).ok()) {
       return unavailable(
           str_cat(server_, " answered with HTTP status ", status, ", not as a Qanat server does"),
           "check the address, and what is between you and the server");
     }
-    const Code code = code_from_name(body->error.code);
-    std::string hint = body->error.hint;
-    if (code == Code::kUnauthenticated && hint.empty()) {
-      hint =
-          str_cat("The token comes from ", origin_, ". Give another with --token or QANAT_TOKEN.");
-    }
-    return {code, body->error.message, std::move(hint)};
+    const Status error = api::status_from_answer(status, text);
+    if (error.code() != Code::kUnauthenticated || !error.hint().empty()) return error;
+    return {
+        error.code(), error.message(),
+        str_cat("The token comes from ", origin_, ". Give another with --token or QANAT_TOKEN.")};
   }
 
   const net::Url url_;

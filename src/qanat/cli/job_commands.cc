@@ -75,6 +75,13 @@ Result<std::string> find_datum(Connection& server, const api::JobAddress& job,
   return datums[0].id;
 }
 
+Result<Parameters> datum_parameters(Connection& server, const api::JobAddress& job,
+                                    const std::string& text) {
+  Parameters parameters = job_parameters(job);
+  QANAT_ASSIGN_OR_RETURN(parameters["datum"], find_datum(server, job, text));
+  return parameters;
+}
+
 void add_jobs(Cli& cli) {
   auto a = std::make_shared<Arguments>();
   cli.command("list", "job", "List jobs, newest first")
@@ -199,9 +206,8 @@ void add_datums(Cli& cli) {
         QANAT_ASSIGN_OR_RETURN(const Format format, cli.format());
         QANAT_ASSIGN_OR_RETURN(const api::JobAddress address, cli.job_address(a->address));
         QANAT_ASSIGN_OR_RETURN(Connection * server, cli.connection());
-        QANAT_ASSIGN_OR_RETURN(const std::string id, find_datum(*server, address, a->datum));
-        Parameters parameters = job_parameters(address);
-        parameters["datum"] = id;
+        QANAT_ASSIGN_OR_RETURN(const Parameters parameters,
+                               datum_parameters(*server, address, a->datum));
         QANAT_ASSIGN_OR_RETURN(const auto d,
                                server->get<api::DatumInfo>("inspect_datum", parameters));
         std::vector<std::string> inputs;
@@ -231,9 +237,8 @@ void add_datums(Cli& cli) {
         QANAT_ASSIGN_OR_RETURN(const Format format, cli.format());
         QANAT_ASSIGN_OR_RETURN(const api::JobAddress address, cli.job_address(a->address));
         QANAT_ASSIGN_OR_RETURN(Connection * server, cli.connection());
-        QANAT_ASSIGN_OR_RETURN(const std::string id, find_datum(*server, address, a->datum));
-        Parameters parameters = job_parameters(address);
-        parameters["datum"] = id;
+        QANAT_ASSIGN_OR_RETURN(const Parameters parameters,
+                               datum_parameters(*server, address, a->datum));
         QANAT_ASSIGN_OR_RETURN(const auto found,
                                server->get<api::DatumExplanation>("explain_datum", parameters));
         std::vector<std::string> reasons;

@@ -17,6 +17,10 @@
 // so do writers that may use the reserve (for what ends work under way, or removes something),
 // until it is nearly gone.
 //
+// Where an error comes from. kNotFound is an object that is not there, never a bucket; what only
+// the operator of the store can mend (keys, rights, a missing bucket) is kFailedPrecondition with a
+// hint; a store that does not answer in time is kUnavailable or kDeadlineExceeded.
+//
 // Threads. An ObjectStore may be used from any thread at once. An ObjectWriter is used by one
 // thread at a time.
 #pragma once
@@ -44,7 +48,8 @@ class ObjectWriter {
   // Any number of bytes; may buffer. After an error the object is lost: only the destructor may
   // follow.
   virtual Status append(std::string_view bytes) = 0;
-  // Makes the object durable and readable. Once.
+  // Makes the object durable and readable. Once. kAlreadyExists as for create(), from stores that
+  // find out only now.
   virtual Status finish() = 0;
   // Gives up now. Nothing may follow but the destructor.
   virtual void abort() = 0;
@@ -57,6 +62,8 @@ struct ObjectInfo {
   int64_t size = 0;
 };
 
+class PresignedUrls;
+
 class ObjectStore {
  public:
   virtual ~ObjectStore() = default;
@@ -64,7 +71,8 @@ class ObjectStore {
   struct CreateOptions {
     bool may_use_reserve = false;
   };
-  // Begins an object. kAlreadyExists: the key has an object, finished or not.
+  // Begins an object. kAlreadyExists: the key has an object, finished or not. Remote stores say so
+  // in finish(), and only of finished ones; not all of them can.
   virtual Result<std::unique_ptr<ObjectWriter>> create(std::string_view key,
                                                        CreateOptions options) = 0;
   Result<std::unique_ptr<ObjectWriter>> create(std::string_view key) {
@@ -83,15 +91,18 @@ class ObjectStore {
   // back after power loss.
   virtual Status remove(std::string_view key) = 0;
 
-  // Calls `each` for every object whose key begins with `prefix`, ascending bytewise; also for
-  // unfinished ones. Stops at the first error of `each` and returns it. Objects that come or go
-  // meanwhile may be seen or not.
+  // Calls `each` for every object whose key begins with `prefix`, ascending bytewise; of a local
+  // folder also for unfinished ones. Stops at the first error of `each` and returns it. Objects
+  // that come or go meanwhile may be seen or not.
   using Visitor = std::function<Status(const ObjectInfo&)>;
   virtual Status list(std::string_view prefix, const Visitor& each) const = 0;
 
   // For a person: what this store is and can do, e.g. "local folder /var/lib/qanat/objects (fsync
   // on finish)".
   virtual std::string describe() const = 0;
+
+  // Presigned requests, if this store has them (presigned_urls.h); owned by the store.
+  virtual PresignedUrls* presigned_urls() { return nullptr; }
 };
 
 }  // namespace qanat::object

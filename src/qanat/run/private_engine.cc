@@ -1,9 +1,6 @@
 #include "qanat/run/private_engine.h"
 
-#include <fcntl.h>
 #include <signal.h>
-#include <spawn.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -15,9 +12,8 @@
 #include "qanat/base/hash.h"
 #include "qanat/base/log.h"
 #include "qanat/base/string.h"
+#include "qanat/run/detached_process.h"
 #include "qanat/run/docker_engine.h"
-
-extern char** environ;
 
 namespace qanat::run {
 namespace {
@@ -125,31 +121,10 @@ Status PrivateEngine::spawn(const std::string& dockerd) {
       "--ip-forward=false",
       // Another engine's containerd may be found and used: its containers are not ours.
       "--containerd-namespace", name, "--containerd-plugins-namespace", str_cat(name, "-plugins")};
-  std::vector<char*> argv;
-  for (std::string& argument : arguments) argv.push_back(argument.data());
-  argv.push_back(nullptr);
-  posix_spawn_file_actions_t actions;
-  posix_spawnattr_t attributes;
-  ::posix_spawn_file_actions_init(&actions);
-  ::posix_spawnattr_init(&attributes);
-  ::posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0);
-  ::posix_spawn_file_actions_addopen(&actions, 1, log_path.c_str(), O_WRONLY | O_CREAT | O_TRUNC,
-                                     0600);
-  ::posix_spawn_file_actions_adddup2(&actions, 1, 2);
-  // Descriptors of the server (its lock, its listening sockets) must not live on in the engine.
-  ::posix_spawn_file_actions_addclosefrom_np(&actions, 3);
-  sigset_t none, all;
-  ::sigemptyset(&none);
-  ::sigfillset(&all);
-  ::posix_spawnattr_setsigmask(&attributes, &none);
-  ::posix_spawnattr_setsigdefault(&attributes, &all);
-  ::posix_spawnattr_setflags(&attributes,
-                             POSIX_SPAWN_SETSID | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
-  pid_t child = 0;
-  const int error = ::posix_spawn(&child, "/bin/sh", &actions, &attributes, argv.data(), environ);
-  ::posix_spawn_file_actions_destroy(&actions);
-  ::posix_spawnattr_destroy(&attributes);
-  if (error != 0) return errno_status(error, "start dockerd");
+  QANAT_ASSIGN_OR_RETURN(const pid_t child, start_detached({.program = "/bin/sh",
+                                                            .arguments = std::move(arguments),
+                                                            .log_file = log_path,
+                                                            .truncate_log = true}));
   const std::int64_t deadline_ms = clock_.monotonic_ms() + kStartMs;
   while (clock_.monotonic_ms() < deadline_ms) {
     if (running()) {

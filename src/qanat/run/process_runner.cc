@@ -1,19 +1,15 @@
 #include "qanat/run/process_runner.h"
 
-#include <fcntl.h>
 #include <signal.h>
-#include <spawn.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <cerrno>
-#include <cstdlib>
 #include <set>
 
 #include "qanat/base/file_system.h"
 #include "qanat/base/log.h"
 #include "qanat/base/string.h"
+#include "qanat/run/detached_process.h"
 #include "qanat/run/worker_program.h"
 
 namespace qanat::run {
@@ -134,8 +130,8 @@ void ProcessRunner::set_listener(std::function<void(const pipeline::WorkerEvent&
   keeper_.set_listener(std::move(listener));
 }
 
-// A server that is killed between starting a worker and noting its state leaves a process that observe() does not see. It is known
-// by the folder in its arguments.
+// A server that is killed between starting a worker and noting its state leaves a process that
+// observe() does not see. It is known by the folder in its arguments.
 void ProcessRunner::end_strays() {
   FileSystem& files = posix_file_system();
   const std::string run = str_cat(options_.data_folder, "/run");
@@ -215,7 +211,6 @@ Status ProcessRunner::start(const WorkerGroupSpec& group, const std::string& wor
   FileSystem& files = posix_file_system();
   const std::string folder = str_cat(group.run_folder, "/workers/", worker_id);
   QANAT_RETURN_IF_ERROR(files.make_directories(str_cat(folder, "/tree")));
-  const std::string log_path = str_cat(folder, "/log");
   std::vector<std::string> arguments = {options_.worker_program};
   arguments.insert(arguments.end(), options_.arguments.begin(), options_.arguments.end());
   arguments.insert(
@@ -232,46 +227,24 @@ Status ProcessRunner::start(const WorkerGroupSpec& group, const std::string& wor
     arguments.push_back(str_cat("--memory=", group.limits.memory_bytes));
   }
   if (group.limits.pids > 0) arguments.push_back(str_cat("--pids=", group.limits.pids));
-  std::vector<std::string> environment = {str_cat("QANAT_WORKER_ID=", worker_id),
-                                          str_cat("QANAT_WORKER_CREDENTIAL=", credential)};
-  std::vector<char*> argv, env;
-  for (std::string& argument : arguments) argv.push_back(argument.data());
-  for (std::string& variable : environment) env.push_back(variable.data());
-  argv.push_back(nullptr);
-  env.push_back(nullptr);
-  posix_spawn_file_actions_t actions;
-  posix_spawnattr_t attributes;
-  ::posix_spawn_file_actions_init(&actions);
-  ::posix_spawnattr_init(&attributes);
-  ::posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0);
-  ::posix_spawn_file_actions_addopen(&actions, 1, log_path.c_str(), O_WRONLY | O_CREAT | O_APPEND,
-                                     0600);
-  ::posix_spawn_file_actions_adddup2(&actions, 1, 2);
-  ::posix_spawn_file_actions_addclosefrom_np(&actions, 3);
-  sigset_t none, all;
-  ::sigemptyset(&none);
-  ::sigfillset(&all);
-  ::posix_spawnattr_setsigmask(&attributes, &none);
-  ::posix_spawnattr_setsigdefault(&attributes, &all);
-  ::posix_spawnattr_setflags(&attributes,
-                             POSIX_SPAWN_SETSID | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
-  pid_t child = 0;
-  const int error = ::posix_spawn(&child, argv[0], &actions, &attributes, argv.data(), env.data());
-  ::posix_spawn_file_actions_destroy(&actions);
-  ::posix_spawnattr_destroy(&attributes);
-  Status status =
-      error == 0 ? ok_status() : errno_status(error, str_cat("start ", options_.worker_program));
+  const Result<pid_t> child = start_detached(
+      {.program = options_.worker_program,
+       .arguments = std::move(arguments),
+       .environment = std::vector<std::string>{str_cat("QANAT_WORKER_ID=", worker_id),
+                                               str_cat("QANAT_WORKER_CREDENTIAL=", credential)},
+       .log_file = str_cat(folder, "/log")});
+  Status status = child.status();
   if (status.ok()) {
     State state;
-    state.pid = child;
-    state.started_ticks = start_ticks(child);
+    state.pid = *child;
+    state.started_ticks = start_ticks(*child);
     state.started_ms = clock_.wall_ms();
     state.group = group.id;
     state.fingerprint = fingerprint;
     status = files.write_file_durably(str_cat(folder, "/state"), state_text(state));
     if (!status.ok()) {
-      ::kill(child, SIGKILL);
-      ::waitpid(child, nullptr, 0);
+      ::kill(*child, SIGKILL);
+      ::waitpid(*child, nullptr, 0);
     }
   }
   if (!status.ok()) {

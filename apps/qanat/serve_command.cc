@@ -11,6 +11,8 @@
 #include "qanat/base/file_system.h"
 #include "qanat/base/id.h"
 #include "qanat/base/log.h"
+#include "content_objects.h"
+#include "qanat/api/pipeline_spec.h"
 #include "qanat/base/string.h"
 #include "qanat/cli/local_server.h"
 #include "qanat/cli/version.h"
@@ -43,6 +45,8 @@ struct Options {
   std::string log_level = "info";
   bool allow_private_urls = false;
 };
+  std::string pull = "missing";
+  std::string default_image{api::kDefaultImage};
 
 // What the installation is, written once.
 struct FormatRecord {
@@ -240,6 +244,9 @@ class Server {
     services.logs = &logs_;
     services.clock = &real_clock();
     services.scratch = scratch_;
+    if (options_.pull != "missing" && options_.pull != "never")
+      return invalid_argument(str_cat("--pull ", options_.pull, " is not one of missing, never"));
+    docker.pull = options_.pull == "missing";
     services.runner_kind = kind_;
     services.default_network = options_.default_network;
     QANAT_ASSIGN_OR_RETURN(pipelines_, pipeline::Pipelines::start(services));
@@ -258,6 +265,7 @@ class Server {
     state_.installation = format_.installation;
     state_.version = cli::kVersion;
     handlers_ = std::make_unique<serve::HttpApi>(state_);
+    services.default_image = options_.default_image;
     api_ = handlers_.get();
     return ok_status();
   }
@@ -339,3 +347,8 @@ void add_serve_command(cli::Cli& cli) {
 }
 
 }  // namespace qanat
+      .option("--default-image", options->default_image,
+              "Image of pipelines that name none (default ubuntu:20.04, as in Pachyderm)")
+      .option(
+          "--pull", options->pull,
+          "Images that are not there: missing (default) has the engine pull them, never does not")

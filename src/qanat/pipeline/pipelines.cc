@@ -379,7 +379,8 @@ Result<std::vector<Pipelines::Draft>> Pipelines::check(const std::string& projec
   QANAT_ASSIGN_OR_RETURN(
       auto loaded, api::load_pipeline_specs(text, {.runner = services_.runner_kind,
                                                    .project = project,
-                                                   .default_network = services_.default_network}));
+                                                   .default_network = services_.default_network,
+                                                   .default_image = services_.default_image}));
   std::vector<Draft> drafts;
   for (api::LoadedSpec& spec : loaded) {
     Draft draft;

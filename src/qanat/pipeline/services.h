@@ -41,4 +41,5 @@ struct Services {
   std::string default_network = "none";
 };
 
+  std::string default_image;  // as api::LoadOptions has it
 }  // namespace qanat::pipeline

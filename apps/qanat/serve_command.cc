@@ -8,6 +8,8 @@
 #include <climits>
 #include <cstdlib>
 
+#include "content_objects.h"
+#include "qanat/api/pipeline_spec.h"
 #include "qanat/base/file_system.h"
 #include "qanat/base/id.h"
 #include "qanat/base/log.h"
@@ -20,11 +22,15 @@
 #include "qanat/net/resolver.h"
 #include "qanat/net/tls.h"
 #include "qanat/object/local_object_store.h"
+#include "qanat/pipeline/gc_roots.h"
 #include "qanat/pipeline/pipelines.h"
 #include "qanat/run/docker_runner.h"
 #include "qanat/run/process_runner.h"
+#include "qanat/serve/gc_service.h"
 #include "qanat/serve/http_api.h"
+#include "qanat/serve/maintenance.h"
 #include "qanat/serve/worker_gate.h"
+#include "qanat/version/gc_roots.h"
 #include "qanat/version/session.h"
 #include "qanat/version/versions.h"
 
@@ -42,7 +48,11 @@ struct Options {
   std::string worker_program;
   std::string log_level = "info";
   bool allow_private_urls = false;
+  int64_t gc_interval_hours = 24;
+  int64_t trash_grace_hours = 24;
 };
+std::string pull = "missing";
+std::string default_image{api::kDefaultImage};
 
 // What the installation is, written once.
 struct FormatRecord {
@@ -125,6 +135,7 @@ class Server {
     http_->stop(net::Milliseconds(kGraceMs));
     // Streams that ended hand their last work to this pool; nothing new comes.
     if (events_) events_->wait_idle();
+    gc_.reset();
     pipelines_.reset();
     gate_.reset();
     http_.reset();
@@ -143,7 +154,7 @@ class Server {
     QANAT_ASSIGN_OR_RETURN(session_,
                            version::Session::start(*meta_, clock, str_cat("pid ", getpid())));
     content::ContentOptions content;
-    content.session = [this] { return session_->mark(); };
+    content.pins = session_.get();
     content.now_ms = [&clock] { return clock.wall_ms(); };
     contents_ = content::ContentStores::create(meta_.get(), objects_.get(), content);
     versions_ = std::make_unique<version::Versions>(
@@ -151,7 +162,9 @@ class Server {
           QANAT_ASSIGN_OR_RETURN(content::ContentStore * store, contents_->project(project));
           return &store->blobs();
         });
+    versions_->set_trash_grace_ms(options_.trash_grace_hours * 3'600'000);
     QANAT_RETURN_IF_ERROR(versions_->start());
+    QANAT_ASSIGN_OR_RETURN(maintenance_, serve::Maintenance::start(*meta_, clock));
     tokens_ = std::make_unique<serve::Tokens>(*meta_, clock);
     return write_first_token();
   }
@@ -240,11 +253,31 @@ class Server {
     services.logs = &logs_;
     services.clock = &real_clock();
     services.scratch = scratch_;
+    if (options_.pull != "missing" && options_.pull != "never")
+      return invalid_argument(str_cat("--pull ", options_.pull, " is not one of missing, never"));
+    docker.pull = options_.pull == "missing";
     services.runner_kind = kind_;
     services.default_network = options_.default_network;
+    services.leasing_paused = [this] { return maintenance_->paused(); };
     QANAT_ASSIGN_OR_RETURN(pipelines_, pipeline::Pipelines::start(services));
     gate_->set_hub(&pipelines_->hub());
 
+    version_roots_ = std::make_unique<version::VersionRoots>(*meta_, real_clock(), *versions_);
+    job_roots_ = std::make_unique<pipeline::JobRoots>(*meta_, real_clock());
+    serve::GcServiceContext gc;
+    gc.meta = meta_.get();
+    gc.objects = objects_.get();
+    gc.contents = contents_.get();
+    gc.pins = session_.get();
+    gc.clock = &real_clock();
+    gc.sources = {version_roots_.get(), job_roots_.get()};
+    gc.scratch = {scratch_.file_system, scratch_.directory};
+    gc.interval_ms = options_.gc_interval_hours * 3'600'000;
+    gc.paused = [this] { return maintenance_->paused(); };
+    gc_ = std::make_unique<serve::GcService>(std::move(gc));
+
+    state_.gc = gc_.get();
+    state_.maintenance = maintenance_.get();
     state_.meta = meta_.get();
     state_.versions = versions_.get();
     state_.contents = contents_.get();
@@ -258,6 +291,7 @@ class Server {
     state_.installation = format_.installation;
     state_.version = cli::kVersion;
     handlers_ = std::make_unique<serve::HttpApi>(state_);
+    services.default_image = options_.default_image;
     api_ = handlers_.get();
     return ok_status();
   }
@@ -273,6 +307,9 @@ class Server {
   std::unique_ptr<version::Session> session_;
   std::unique_ptr<content::ContentStores> contents_;
   std::unique_ptr<version::Versions> versions_;
+  std::unique_ptr<serve::Maintenance> maintenance_;
+  std::unique_ptr<version::VersionRoots> version_roots_;
+  std::unique_ptr<pipeline::JobRoots> job_roots_;
   std::unique_ptr<serve::Tokens> tokens_;
   std::unique_ptr<net::HttpClient> fetcher_;
   pipeline::LiveLogs logs_;
@@ -282,6 +319,7 @@ class Server {
   std::unique_ptr<net::HttpServer> http_;
   std::unique_ptr<serve::HttpWorkerGate> gate_;
   std::unique_ptr<pipeline::Pipelines> pipelines_;
+  std::unique_ptr<serve::GcService> gc_;
   serve::State state_;
   std::unique_ptr<serve::HttpApi> handlers_;
   std::atomic<serve::HttpApi*> api_{nullptr};
@@ -332,6 +370,10 @@ void add_serve_command(cli::Cli& cli) {
       .option("--worker-program", options->worker_program,
               "The static qanat-worker; default: beside this program")
       .option("--log-level", options->log_level, "debug, info, warning or error")
+      .option("--gc-interval", options->gc_interval_hours,
+              "Hours between garbage collections (default 24; 0: only when asked)")
+      .option("--trash-grace", options->trash_grace_hours,
+              "Hours for which what is deleted can be brought back (default 24; 0: not at all)")
       .flag("--allow-private-urls", options->allow_private_urls,
             "Let `put file` fetch from private, loopback and link-local addresses")
       .example("qanat serve --data ./data")
@@ -339,3 +381,7 @@ void add_serve_command(cli::Cli& cli) {
 }
 
 }  // namespace qanat
+.option("--default-image", options->default_image,
+        "Image of pipelines that name none (default ubuntu:20.04, as in Pachyderm)")
+    .option("--pull", options->pull,
+            "Images that are not there: missing (default) has the engine pull them, never does not")

@@ -22,6 +22,7 @@ const QueryParameter kNeededRef{"ref", "string", "Branch or commit, with ancestr
                                 true};
 const QueryParameter kPath{"path", "string", "A path; default: the root."};
 const QueryParameter kForce{"force", "boolean", "Although others depend on it."};
+const QueryParameter kNow{"now", "boolean", "Not into the trash: it cannot be brought back."};
 const QueryParameter kWriteRef{"ref", "string",
                                "A branch (made when missing) or the id of an open commit."};
 const QueryParameter kDescription{"description", "string",
@@ -46,6 +47,43 @@ std::vector<Route> project_routes() {
        "Those in which the token may do something."},
       {"create_project", Method::kPost, "/api/v1/projects", "Creates a project.", Right::kAdmin, "",
        BodyKind::kJson, &type_of<ProjectInfo>, BodyKind::kJson, &type_of<ProjectInfo>, 201},
+  };
+}
+
+std::vector<Route> maintenance_routes() {
+  return {
+      {"collect_garbage", Method::kPost, QANAT_PROJECT "/garbage-collection",
+       "Begins a garbage collection.", Right::kAdmin, "", BodyKind::kJson,
+       &type_of<CollectGarbageRequest>, BodyKind::kJson, &type_of<CollectionInfo>},
+      {"inspect_collection", Method::kGet, QANAT_PROJECT "/garbage-collection",
+       "Shows the garbage collection that runs, or the last one.", Right::kAdmin, "",
+       BodyKind::kNone, nullptr, BodyKind::kJson, &type_of<CollectionInfo>},
+      {"list_trash",
+       Method::kGet,
+       QANAT_PROJECT "/trash",
+       "Lists what was deleted and can be brought back.",
+       Right::kToken,
+       "",
+       BodyKind::kNone,
+       nullptr,
+       BodyKind::kJson,
+       &type_of<List<TrashInfo>>,
+       200,
+       {},
+       "Of repos that the token may read."},
+      {"undelete_repo", Method::kPost, QANAT_REPO "/undelete", "Brings a deleted repo back.",
+       Right::kWriter, "repo", BodyKind::kNone, nullptr, BodyKind::kNone, nullptr, 204},
+      {"undelete_branch", Method::kPost, QANAT_REPO "/branches/{branch}/undelete",
+       "Brings a deleted branch back.", Right::kWriter, "repo", BodyKind::kNone, nullptr,
+       BodyKind::kNone, nullptr, 204},
+      {"inspect_maintenance", Method::kGet, "/api/v1/maintenance",
+       "Says whether the installation is paused.", Right::kToken, "", BodyKind::kNone, nullptr,
+       BodyKind::kJson, &type_of<MaintenanceInfo>},
+      {"pause", Method::kPost, "/api/v1/maintenance/pause", "Makes the installation read-only.",
+       Right::kAdmin, "", BodyKind::kJson, &type_of<PauseRequest>, BodyKind::kJson,
+       &type_of<MaintenanceInfo>},
+      {"resume", Method::kPost, "/api/v1/maintenance/resume", "Ends a pause.", Right::kAdmin, "",
+       BodyKind::kJson, &type_of<PauseRequest>, BodyKind::kJson, &type_of<MaintenanceInfo>},
   };
 }
 
@@ -92,7 +130,7 @@ std::vector<Route> repo_routes() {
        BodyKind::kNone,
        nullptr,
        204,
-       {kForce}},
+       {kForce, kNow}},
 
       {"list_branches",
        Method::kGet,
@@ -122,7 +160,7 @@ std::vector<Route> repo_routes() {
        BodyKind::kNone,
        nullptr,
        204,
-       {kForce}},
+       {kForce, kNow}},
   };
 }
 
@@ -172,7 +210,62 @@ std::vector<Route> file_routes() {
        BodyKind::kJson,
        &type_of<CommitInfo>,
        200,
-       {kWriteRef, kDescription}},
+       {kWriteRef,
+        kDescription,
+        {"upload", "string", "The upload whose chunks the edits name; it ends with them."},
+        {"path", "string",
+         "Of a tar (Content-Type application/x-tar): the directory it is put in."},
+        {"append", "boolean", "Of a tar: append its files to what is there."}},
+       "The body is a FileStream, or a tar with the type application/x-tar. A conflict that says "
+       "that content is not there: send the chunks again, and then the edits."},
+      {"begin_upload",
+       Method::kPost,
+       QANAT_PROJECT "/uploads",
+       "Begins an upload.",
+       Right::kToken,
+       "",
+       BodyKind::kJson,
+       &type_of<BeginUploadRequest>,
+       BodyKind::kJson,
+       &type_of<UploadInfo>,
+       201,
+       {},
+       "Needs writer of the repo. Only the token that began an upload may use it."},
+      {"upload_have",
+       Method::kPost,
+       QANAT_PROJECT "/uploads/{upload}/have",
+       "Asks which chunks need not be sent.",
+       Right::kToken,
+       "",
+       BodyKind::kBytes,
+       nullptr,
+       BodyKind::kBytes,
+       nullptr,
+       200,
+       {},
+       "The body: SHA-256 hashes of chunks, 32 bytes each, at most 65,536. The answer: a byte for "
+       "each, 1 if it need not be sent. Answered for the whole project if the token may read all "
+       "of "
+       "it, else for what this upload sent."},
+      {"upload_chunks",
+       Method::kPost,
+       QANAT_PROJECT "/uploads/{upload}/chunks",
+       "Sends chunks.",
+       Right::kToken,
+       "",
+       BodyKind::kBytes,
+       nullptr,
+       BodyKind::kBytes,
+       nullptr,
+       200,
+       {},
+       "The body: for each chunk a u32 of its length, a u64 of its XXH3-64 (both little-endian) "
+       "and "
+       "its bytes, cut as docs/formats.md says; at most 65,536 chunks and 64 MiB. The answer, once "
+       "they are durable: their SHA-256 hashes, 32 bytes each."},
+      {"end_upload", Method::kDelete, QANAT_PROJECT "/uploads/{upload}",
+       "Ends an upload. What no commit refers to is collected later.", Right::kToken, "",
+       BodyKind::kNone, nullptr, BodyKind::kNone, nullptr, 204},
       {"put_file",
        Method::kPut,
        QANAT_REPO "/files/{path...}",
@@ -631,8 +724,8 @@ size_t literal_length(std::string_view pattern) {
 const std::vector<Route>& routes() {
   static const auto* const kRoutes = [] {
     auto* all = new std::vector<Route>;
-    for (auto part : {project_routes, repo_routes, commit_routes, file_routes, wave_routes,
-                      pipeline_routes, job_routes, server_routes, worker_routes}) {
+    for (auto part : {project_routes, maintenance_routes, repo_routes, commit_routes, file_routes,
+                      wave_routes, pipeline_routes, job_routes, server_routes, worker_routes}) {
       for (Route& route : part()) all->push_back(std::move(route));
     }
     return all;

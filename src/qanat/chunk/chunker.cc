@@ -89,6 +89,16 @@ bool is_valid_last(std::string_view chunk) {
   return cut == 0 || cut == chunk.size();
 }
 
+bool ends_in_cut(std::string_view chunk) {
+  if (chunk.size() < kMinChunk) return false;
+  if (chunk.size() >= kMaxChunk) return chunk.size() == kMaxChunk;
+  uint64_t h = 0;
+  for (const char c : chunk.substr(chunk.size() - kWindow)) {
+    h = (h << 1) + kGear[static_cast<uint8_t>(c)];
+  }
+  return h < (chunk.size() < kNormalChunk ? kStrict : kLax);
+}
+
 Status Chunker::update(std::string_view data) {
   while (!data.empty()) {
     size_t cut = scan(data, &length_, &hash_);

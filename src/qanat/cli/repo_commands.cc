@@ -13,6 +13,7 @@ struct Arguments {
   std::string head;
   std::vector<std::string> provenance;
   bool force = false;
+  bool now = false;
 };
 
 const std::vector<Column<api::RepoInfo>>& repo_columns() {
@@ -104,12 +105,13 @@ void add_repos(Cli& cli) {
   cli.command("delete", "repo", "Delete a repo with all its commits")
       .argument("NAME", a->name, "The repo")
       .flag("-f,--force", a->force, "Even if other branches are derived from it")
+      .flag("--now", a->now, "Not into the trash: it cannot be brought back")
       .run([&cli, a]() -> Status {
         QANAT_ASSIGN_OR_RETURN(const api::Address name, cli.name(a->name));
         QANAT_ASSIGN_OR_RETURN(Connection * server, cli.connection());
         return server
             ->call("delete_repo", {{"project", name.project}, {"repo", name.repo}},
-                   {{"force", a->force ? "true" : "false"}})
+                   {{"force", a->force ? "true" : "false"}, {"now", a->now ? "true" : "false"}})
             .status();
       });
 }
@@ -181,10 +183,13 @@ void add_branches(Cli& cli) {
   cli.command("delete", "branch", "Delete a branch; its commits stay")
       .argument("REPO@BRANCH", a->name, "The branch")
       .flag("-f,--force", a->force, "Even if other branches are derived from it")
+      .flag("--now", a->now, "Not into the trash: it cannot be brought back")
       .run([&cli, a]() -> Status {
         QANAT_ASSIGN_OR_RETURN(const Parameters parameters, branch_parameters(cli, a->name));
         QANAT_ASSIGN_OR_RETURN(Connection * server, cli.connection());
-        return server->call("delete_branch", parameters, {{"force", a->force ? "true" : "false"}})
+        return server
+            ->call("delete_branch", parameters,
+                   {{"force", a->force ? "true" : "false"}, {"now", a->now ? "true" : "false"}})
             .status();
       });
 }

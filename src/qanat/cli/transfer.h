@@ -17,12 +17,6 @@ void add_transfer_commands(Cli& cli);
 Status send_edits(Cli& cli, const api::Address& address, const std::string& description,
                   const std::function<Status(api::FileStreamWriter&)>& write);
 
-// Puts a local folder's files under address.path, streamed: memory does not depend on their number.
-// Symbolic links are followed where they name files; links to folders, and what is neither file nor
-// folder, are refused by name.
-Status put_folder(Cli& cli, const api::Address& address, const std::string& folder, bool append,
-                  const std::string& description);
-
 // Writes an archive's files below `folder` (which is created), each as its path relative to `base`.
 // Existing files are replaced.
 Status get_folder(Cli& cli, const api::Address& address, const std::string& folder);

@@ -30,6 +30,9 @@ struct ContentOptions {
   EpochPins* pins = nullptr;
   std::function<int64_t()> now_ms;  // wall clock; required
   bool background = true;           // compact and remove by itself
+  // Threads that hash and compress for all writers; 0: each writer's own thread does it. -1: one a
+  // core.
+  int write_threads = -1;
 };
 
 class ContentStore {

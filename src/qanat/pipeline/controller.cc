@@ -7,6 +7,7 @@
 #include "qanat/pipeline/fold.h"
 #include "qanat/pipeline/journal.h"
 #include "qanat/pipeline/result_index.h"
+#include "qanat/version/keys.h"
 
 namespace qanat::pipeline {
 namespace {
@@ -483,6 +484,16 @@ Status Controller::plan_and_start(std::shared_ptr<const CompiledSpec> spec, cons
   record.inputs = std::move(inputs.inputs);
   record.base_wave = this->record().base_wave;
 
+  // Before anything is read that the plan will refer to: the base job's table, the inputs, results.
+  const auto writer = content->new_writer();
+  QANAT_RETURN_IF_ERROR(writer->rely_on_epoch());
+  for (const JobInput& input : record.inputs) {
+    if (input.commit.empty()) continue;
+    QANAT_ASSIGN_OR_RETURN(const auto commit, services_.meta->get(version::commit_key(
+                                                  project_, input.repo, input.commit)));
+    if (!commit) return conflict(str_cat("commit ", input.repo, "@", input.commit, " was deleted"));
+  }
+
   std::shared_ptr<const CompiledSpec> base_spec;
   if (record.base_wave != 0) {
     QANAT_ASSIGN_OR_RETURN(const auto base, job_at(record.base_wave));
@@ -491,6 +502,7 @@ Status Controller::plan_and_start(std::shared_ptr<const CompiledSpec> spec, cons
           str_cat("the record of job ", record.base_wave, " of pipeline ", name_, " is missing"));
     PlanBase plan_base;
     QANAT_ASSIGN_OR_RETURN(plan_base.table, content::MapRoot::from_text(base->table));
+    QANAT_ASSIGN_OR_RETURN(plan_base.ids, content::MapRoot::from_text(base->ids));
     for (const JobInput& input : base->inputs) {
       QANAT_ASSIGN_OR_RETURN(plan_base.roots.emplace_back(),
                              content::TreeRoot::from_text(input.root));
@@ -499,7 +511,8 @@ Status Controller::plan_and_start(std::shared_ptr<const CompiledSpec> spec, cons
     if (base->spec_version != spec->record.version) {
       QANAT_ASSIGN_OR_RETURN(base_spec, load_spec(*services_.meta, project_, name_,
                                                   base->spec_version, services_.runner_kind));
-      if (spec->record.keep_results) request.mode = PlanMode::kKeepResults;
+      QANAT_ASSIGN_OR_RETURN(const bool keeps, keeps_results_of(base->spec_version, spec->record));
+      if (keeps) request.mode = PlanMode::kKeepResults;
       if (spec->record.reprocess) request.mode = PlanMode::kReprocess;
     }
     plan_base.shape = &base_spec->shape;
@@ -508,10 +521,10 @@ Status Controller::plan_and_start(std::shared_ptr<const CompiledSpec> spec, cons
     request.base = std::move(plan_base);
   }
 
-  const auto writer = content->new_writer();
   SegmentResultIndex results(content->results());
   QANAT_ASSIGN_OR_RETURN(const Plan plan, make_plan(*writer, request, results, services_.scratch));
   record.plan = plan.table.to_text();
+  record.ids = plan.ids.to_text();
   record.counts.total = static_cast<int64_t>(plan.counts.total);
   record.counts.to_run = static_cast<int64_t>(plan.counts.pending);
   record.counts.skipped = static_cast<int64_t>(plan.counts.reused + plan.counts.unchanged);
@@ -543,6 +556,21 @@ Status Controller::plan_and_start(std::shared_ptr<const CompiledSpec> spec, cons
     if (!pipeline) return conflict(str_cat("pipeline ", name_, " was deleted"));
     QANAT_RETURN_IF_ERROR(writer->recheck());
   }
+}
+
+// An update --keep-results holds for as long as the code stays what it was then, also if the first
+// job after it failed and others updated the rest of the spec since.
+Result<bool> Controller::keeps_results_of(int64_t base_version, SpecRecord spec) const {
+  while (!spec.keep_results) {
+    const std::string key = spec_key(project_, name_, spec.version - 1);
+    if (spec.version - 1 <= base_version) return false;
+    QANAT_ASSIGN_OR_RETURN(const auto found, services_.meta->get(key));
+    if (!found) return false;
+    QANAT_ASSIGN_OR_RETURN(auto before, decode<SpecRecord>(key, found->value));
+    if (before.transform_hash != spec.transform_hash) return false;
+    spec = std::move(before);
+  }
+  return true;
 }
 
 Status Controller::start_run(std::shared_ptr<const CompiledSpec> spec, JobRecord record,
@@ -618,6 +646,10 @@ Status Controller::finish(JobRun& run) {
   request.job = record.id;
   QANAT_ASSIGN_OR_RETURN(request.plan, content::MapRoot::from_text(record.plan));
   request.merge = spec->spec.output_merge;
+  // Before the base job's trees are read, which the new ones share nodes with. A full disk must not
+  // strand a running job.
+  const auto writer = content->new_writer({.may_use_reserve = true});
+  QANAT_RETURN_IF_ERROR(writer->rely_on_epoch());
   if (record.base_wave != 0) {
     QANAT_ASSIGN_OR_RETURN(const auto base, job_at(record.base_wave));
     if (!base)
@@ -633,8 +665,6 @@ Status Controller::finish(JobRun& run) {
       request.base_merge = base_spec->spec.output_merge;
     }
   }
-  // A full disk must not strand a running job.
-  const auto writer = content->new_writer({.may_use_reserve = true});
   Folder folder(*writer, std::move(request), services_.scratch);
   Hash journal;
   if (!record.journal.empty()) {
@@ -692,6 +722,9 @@ Status Controller::keep_results(const JobRecord& record, const CompiledSpec& spe
   if (record.journal.empty()) return ok_status();
   QANAT_ASSIGN_OR_RETURN(content::ContentStore * content, services_.contents->project(project_));
   QANAT_ASSIGN_OR_RETURN(const Hash journal, Hash::from_hex(record.journal));
+  // So that what is written is not taken for garbage before it is registered.
+  const auto writer = content->new_writer({.may_use_reserve = true});
+  QANAT_RETURN_IF_ERROR(writer->rely_on_epoch());
   QANAT_ASSIGN_OR_RETURN(auto segments, write_results(*content, journal, spec));
   UnregisteredResults results(content->results(), std::move(segments));
   return results.register_all_but(*services_.meta, 0);
@@ -715,6 +748,7 @@ Status Controller::end_unrun(const Waiting& next, const CompiledSpec& spec, JobS
   if (record.created_ms == 0) record.created_ms = services_.clock->wall_ms();
   if (!inputs.empty()) record.inputs = std::move(inputs);
   record.plan.clear();
+  record.ids.clear();
   record.journal.clear();
   record.stopping.clear();
   content::TreeRoot root;

@@ -1,14 +1,26 @@
 #include "qanat/serve/http_api.h"
 
+#include <set>
+
 #include "qanat/api/error.h"
 #include "qanat/base/counters.h"
 #include "qanat/base/log.h"
 #include "qanat/base/string.h"
+#include "qanat/serve/maintenance.h"
 
 namespace qanat::serve {
 namespace {
 
 constexpr auto kRevisionTimeout = std::chrono::milliseconds(10'000);
+
+// What a paused installation refuses. Tokens stay in the hands of admins, so that a leaked one can
+// be deleted at any time.
+bool changes_something(const api::Route& route) {
+  if (route.method == net::Method::kGet || route.method == net::Method::kHead) return false;
+  static const std::set<std::string_view> harmless = {"validate_pipelines", "pause", "resume",
+                                                      "upload_have", "delete_token"};
+  return !harmless.contains(route.id);
+}
 
 }  // namespace
 
@@ -32,10 +44,13 @@ void answer_error(net::Response& response, const Status& status) {
 HttpApi::HttpApi(State& state) : state_(state) {
   add_repo_handlers(handlers_);
   add_file_handlers(handlers_);
+  add_edit_handlers(handlers_);
+  add_upload_handlers(handlers_);
   add_wave_handlers(handlers_);
   add_pipeline_handlers(handlers_);
   add_job_handlers(handlers_);
   add_server_handlers(handlers_);
+  add_gc_handlers(handlers_);
 }
 
 std::vector<std::string> HttpApi::missing() const {
@@ -112,6 +127,9 @@ Status HttpApi::dispatch(net::Request& request, net::Response& response) {
   if (match->route->right != api::Right::kPublic) {
     QANAT_ASSIGN_OR_RETURN(caller, state_.tokens->authenticate(bearer_token(head)));
     QANAT_RETURN_IF_ERROR(authorize(*match, query, *caller));
+  }
+  if (state_.maintenance != nullptr && changes_something(*match->route)) {
+    QANAT_RETURN_IF_ERROR(state_.maintenance->check_writable());
   }
   if (const std::string_view revision = head.headers.get("Qanat-Revision"); !revision.empty()) {
     QANAT_ASSIGN_OR_RETURN(const int64_t wanted, parse_i64(revision));

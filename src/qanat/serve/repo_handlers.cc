@@ -67,7 +67,8 @@ Status update_repo(Call& call) {
 
 Status delete_repo(Call& call) {
   QANAT_ASSIGN_OR_RETURN(const bool force, call.query().get_bool("force"));
-  QANAT_RETURN_IF_ERROR(call.state.versions->delete_repo(repo_of(call), force));
+  QANAT_ASSIGN_OR_RETURN(const bool now, call.query().get_bool("now"));
+  QANAT_RETURN_IF_ERROR(call.state.versions->delete_repo(repo_of(call), force, {}, !now));
   return call.answer_empty();
 }
 
@@ -105,8 +106,9 @@ Status put_branch(Call& call) {
 
 Status delete_branch(Call& call) {
   QANAT_ASSIGN_OR_RETURN(const bool force, call.query().get_bool("force"));
+  QANAT_ASSIGN_OR_RETURN(const bool now, call.query().get_bool("now"));
   QANAT_RETURN_IF_ERROR(
-      call.state.versions->delete_branch(repo_of(call), call.path("branch"), force));
+      call.state.versions->delete_branch(repo_of(call), call.path("branch"), force, {}, !now));
   return call.answer_empty();
 }
 

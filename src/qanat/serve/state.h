@@ -16,6 +16,9 @@
 
 namespace qanat::serve {
 
+class GcService;
+class Maintenance;
+
 struct State {
   meta::Store* meta = nullptr;
   version::Versions* versions = nullptr;
@@ -26,6 +29,8 @@ struct State {
   net::HttpClient* fetcher =
       nullptr;  // for `put file` of URLs: with the address policy of the installation
   ThreadPool* events = nullptr;  // computes what event streams show
+  GcService* gc = nullptr;
+  Maintenance* maintenance = nullptr;
   pipeline::Scratch scratch;
   std::string runner;
   std::string installation;

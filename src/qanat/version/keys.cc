@@ -75,9 +75,6 @@ std::string key_of_trash_item(std::string_view project, std::string_view id,
                               std::string_view item) {
   return str_cat("/v1/", item.substr(trash_items_prefix(project, id).size()));
 }
-std::string uploads_prefix(std::string_view project) {
-  return str_cat("/v1/upload/", project, "/");
-}
 std::string session_key(std::string_view server) { return str_cat("/v1/session/", server); }
 
 std::string_view last_part(std::string_view key) { return key.substr(key.rfind('/') + 1); }

@@ -46,8 +46,6 @@ std::string trash_items_prefix(std::string_view project, std::string_view id);
 // Where a key lies in the trash, and back.
 std::string trash_item_key(std::string_view project, std::string_view id, std::string_view key);
 std::string key_of_trash_item(std::string_view project, std::string_view id, std::string_view item);
-// Upload sessions: `upload/<p>/<id>` and, below it, what it wrote.
-std::string uploads_prefix(std::string_view project);
 
 // The part of a key after its last '/'.
 std::string_view last_part(std::string_view key);

@@ -174,27 +174,6 @@ std::string encode(const HeadEntry& entry) { return encode_any(entry); }
 std::string encode(const SessionRecord& record) { return encode_any(record); }
 std::string encode(const TrashRecord& record) { return encode_any(record); }
 
-namespace {
-
-struct UploadEpoch {
-  int64_t epoch = 0;
-};
-template <class V>
-void describe(V& v, UploadEpoch& t) {
-  v.type("UploadEpoch", "");
-  v.required("epoch", t.epoch, "");
-}
-
-}  // namespace
-
-Result<uint64_t> upload_epoch(std::string_view key, std::string_view value) {
-  auto upload = api::parse_json<UploadEpoch>(value, {.ignore_unknown = true});
-  if (!upload.ok()) {
-    return data_loss(str_cat("metadata record ", key, ": ", upload.status().message()));
-  }
-  return static_cast<uint64_t>(upload->epoch);
-}
-
 template <class Record>
 Result<Record> decode(std::string_view key, std::string_view value) {
   auto stored = api::parse_json<Stored<Record>>(value);

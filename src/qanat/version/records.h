@@ -157,10 +157,6 @@ struct SessionRecord {
   std::map<std::string, int64_t> epochs;
 };
 
-// The epoch in which an upload session began: the field `epoch` of its record, whatever else that
-// holds.
-Result<uint64_t> upload_epoch(std::string_view key, std::string_view value);
-
 std::string encode(const ProjectRecord& record);
 std::string encode(const RepoRecord& record);
 std::string encode(const BranchRecord& record);

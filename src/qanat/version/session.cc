@@ -3,6 +3,7 @@
 #include "qanat/base/id.h"
 #include "qanat/base/log.h"
 #include "qanat/content/epoch.h"
+#include "qanat/content/uploads.h"
 #include "qanat/version/keys.h"
 #include "qanat/version/records.h"
 
@@ -149,13 +150,12 @@ Result<std::optional<uint64_t>> Session::lowest_session(std::string_view project
 
 Result<std::optional<uint64_t>> Session::lowest_upload(std::string_view project) {
   QANAT_ASSIGN_OR_RETURN(const auto found,
-                         store_.range(meta::KeyRange::prefix(uploads_prefix(project))));
+                         store_.range(meta::KeyRange::prefix(content::uploads_prefix(project))));
   std::optional<uint64_t> lowest;
   for (const meta::KeyValue& item : found.items) {
-    const std::string_view rest = std::string_view(item.key).substr(uploads_prefix(project).size());
-    if (rest.find('/') != std::string_view::npos) continue;  // what the session wrote
-    QANAT_ASSIGN_OR_RETURN(const uint64_t epoch, upload_epoch(item.key, item.value));
-    lowest = std::min(lowest.value_or(UINT64_MAX), epoch);
+    if (!content::is_upload_key(item.key)) continue;
+    QANAT_ASSIGN_OR_RETURN(const auto upload, content::parse_upload(item.value));
+    lowest = std::min(lowest.value_or(UINT64_MAX), upload.epoch);
   }
   return lowest;
 }

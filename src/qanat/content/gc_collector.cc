@@ -656,19 +656,22 @@ Status Collector::condemn() {
     phase_ = Phase::kSegments;
     return ok_status();
   }
+  const std::string key = epoch_key(project_);
+  QANAT_ASSIGN_OR_RETURN(const auto item, context_.meta->get(key));
+  if (!item) return data_loss("the epoch is gone");
+  QANAT_ASSIGN_OR_RETURN(const uint64_t epoch, from_hex16(item->value));
+  record_ = {CollectionRecord::Phase::kCondemned, epoch + 1, context_.clock->wall_ms()};
   for (size_t first = 0; first < operations.size(); first += kKeysInTransaction) {
     meta::Transaction transaction;
+    // With the first new key at the latest: should this collector die here, the next one must not
+    // take all that has a key for rescued, because what an earlier collection condemned was.
+    transaction.put(gc_collection_key(project_), encode_collection(record_));
     for (size_t i = first; i < std::min(operations.size(), first + kKeysInTransaction); ++i) {
       transaction.add(std::move(operations[i]));
     }
     QANAT_ASSIGN_OR_RETURN(const auto done, commit(std::move(transaction)));
     if (!done) return internal_error("a transaction with one compare failed for another");
   }
-  const std::string key = epoch_key(project_);
-  QANAT_ASSIGN_OR_RETURN(const auto item, context_.meta->get(key));
-  if (!item) return data_loss("the epoch is gone");
-  QANAT_ASSIGN_OR_RETURN(const uint64_t epoch, from_hex16(item->value));
-  record_ = {CollectionRecord::Phase::kCondemned, epoch + 1, context_.clock->wall_ms()};
   meta::Transaction transaction;
   transaction.when(meta::mod_revision_is(key, item->mod_revision));
   transaction.put(key, to_hex16(epoch + 1));

@@ -20,8 +20,8 @@
 //  7. Rewrite:  what lives in half-dead and in small packs is copied into fresh packs, which the
 //               index then points to.
 //  8. Condemn:  packs of epochs below `safe` in which nothing is marked, or all that is was copied,
-//               get a key `condemned/...`; at last, in one transaction, epoch := epoch + 1 and
-//               collection := "condemned". Call its revision C.
+//               get a key `condemned/...`, and collection := "condemned" with the first of them; at
+//               last, in one transaction, epoch := epoch + 1. Call its revision C.
 //  9. Rescue:   walk the roots of S' >= C, less what is marked; packs of what is newly marked lose
 //               their condemned key. Then collection := "rescued".
 // 10. Await:    until the grace of readers is over, and all sessions say at least the epoch of C.

@@ -68,7 +68,10 @@ Result<meta::TransactionResult> LineMeta::commit(meta::Transaction transaction) 
 // --- Servers ---
 
 Server::Server(World& w, std::string name)
-    : world(w), line{&w}, meta(w.meta, line), objects(w.objects, line) {
+    : world(w),
+      line{&w},
+      meta(w.meta, line, w.mutation == Mutation::kNoSessionCompare),
+      objects(w.objects, line) {
   busy = true;
   auto started = Session::start(meta, w.clock, std::move(name), 400'000'000'000);
   EXPECT_TRUE(started.ok()) << started.status().to_string();

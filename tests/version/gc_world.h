@@ -52,11 +52,21 @@ struct Line {
 
 class LineMeta : public meta::Store {
  public:
-  LineMeta(meta::Store& store, Line& line) : store_(store), line_(line) {}
+  LineMeta(meta::Store& store, Line& line, bool blind_to_sessions)
+      : store_(store), line_(line), blind_to_sessions_(blind_to_sessions) {}
   Result<meta::RangeResult> range(const meta::KeyRange& range,
                                   const meta::RangeOptions& options) const override {
     QANAT_RETURN_IF_ERROR(line_.before(nullptr));
-    return store_.range(range, options);
+    auto found = store_.range(range, options);
+    if (blind_to_sessions_ && found.ok() && range.begin.starts_with("/v1/session/") &&
+        range.end == meta::key_after(range.begin)) {
+      if (!found->items.empty()) {
+        session_ = found->items;
+      } else {
+        found->items = session_;
+      }
+    }
+    return found;
   }
   Result<meta::TransactionResult> commit(meta::Transaction transaction) override;
   Result<std::unique_ptr<meta::Watch>> watch(const meta::KeyRange& range, int64_t from,
@@ -86,6 +96,8 @@ class LineMeta : public meta::Store {
  private:
   meta::Store& store_;
   Line& line_;
+  const bool blind_to_sessions_;  // a session that was once there is always there
+  mutable std::vector<meta::KeyValue> session_;
 };
 
 class LineObjects : public object::ObjectStore {

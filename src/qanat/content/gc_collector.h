@@ -74,9 +74,11 @@
 // The epoch's moves and condemned keys alone change nothing but what new writers rely on. A
 // collector that finds condemned packs and not "rescued" marks anew: its S is after their C, so its
 // own step 8 takes the keys off those in which something is marked; (b) and (c) hold with the new
-// S. It never sweeps before its own step 9. With "rescued" it may go on at step 10: what P held is
-// dead for good. So is what a collector sweeps that has lost its lock meanwhile: ids of packs are
-// never used again, and the sweep removes nothing but what was rescued from under the lock.
+// S. It never sweeps before its own step 9. (Hence "condemned" with the first
+// key: "rescued" says it of every key there is.) With "rescued" it may go on at step 10: what P
+// held is dead for good. So is what a collector sweeps that has lost its lock meanwhile: ids of
+// packs are never used again, and the sweep removes nothing but what was rescued from under the
+// lock.
 //
 // ## Nothing leaks for ever
 // Packs that no index entry names (their writer died, every entry was replaced, or a deletion came

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "qanat/api/address.h"
+#include "qanat/api/commit_sets.h"
 #include "qanat/api/types.h"
 #include "qanat/base/string.h"
 
@@ -22,6 +23,9 @@ const QueryParameter kNeededRef{"ref", "string", "Branch or commit, with ancestr
                                 true};
 const QueryParameter kPath{"path", "string", "A path; default: the root."};
 const QueryParameter kForce{"force", "boolean", "Although others depend on it."};
+const QueryParameter kSetRepo{"repo", "string", "Where the commit is, if it started no wave."};
+const QueryParameter kRecursive{"recursive", "boolean",
+                                "Also commits of other changes that were made from these."};
 const QueryParameter kNow{"now", "boolean", "Not into the trash: it cannot be brought back."};
 const QueryParameter kWriteRef{"ref", "string",
                                "A branch (made when missing) or the id of an open commit."};
@@ -76,6 +80,35 @@ std::vector<Route> maintenance_routes() {
       {"undelete_branch", Method::kPost, QANAT_REPO "/branches/{branch}/undelete",
        "Brings a deleted branch back.", Right::kWriter, "repo", BodyKind::kNone, nullptr,
        BodyKind::kNone, nullptr, 204},
+      {"squash_commit",
+       Method::kPost,
+       QANAT_PROJECT "/commits/{commit}/squash",
+       "Takes the commits of an id out of history; their children stay as they are.",
+       Right::kToken,
+       "",
+       BodyKind::kNone,
+       nullptr,
+       BodyKind::kJson,
+       &type_of<RemovedCommits>,
+       200,
+       {kSetRepo, kRecursive, kNow},
+       "Needs writer of the repos of users among them, and operator of the pipelines."},
+      {"drop_commit",
+       Method::kPost,
+       QANAT_PROJECT "/commits/{commit}/drop",
+       "Takes the commits of an id, which have no children, out; branches go back.",
+       Right::kToken,
+       "",
+       BodyKind::kNone,
+       nullptr,
+       BodyKind::kJson,
+       &type_of<RemovedCommits>,
+       200,
+       {kSetRepo, kRecursive, kNow},
+       "Needs writer of the repos of users among them, and operator of the pipelines."},
+      {"undelete_commit", Method::kPost, QANAT_PROJECT "/commits/{commit}/undelete",
+       "Brings squashed or dropped commits back, by their id.", Right::kAdmin, "", BodyKind::kNone,
+       nullptr, BodyKind::kNone, nullptr, 204},
       {"inspect_maintenance", Method::kGet, "/api/v1/maintenance",
        "Says whether the installation is paused.", Right::kToken, "", BodyKind::kNone, nullptr,
        BodyKind::kJson, &type_of<MaintenanceInfo>},

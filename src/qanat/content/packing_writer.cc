@@ -125,6 +125,12 @@ class PackingWriter : public ContentWriter {
 
   class Ticket;
 
+  // Blobs of a pack that were not written again, as far as they are remembered.
+  struct Relied {
+    std::vector<BlobRef> blobs;
+    bool all = true;  // `blobs` is all of them
+  };
+
   Status begin();
   void rely(const chunk::PackId& pack, const BlobRef& ref);
   Status replace(const Relied& relied);
@@ -155,12 +161,7 @@ class PackingWriter : public ContentWriter {
   SessionMark session_;
   std::shared_ptr<Batch> filling_;
   uint64_t next_batch_ = 1;
-  // Packs whose blobs were not written again, and which blobs, as far as they are remembered.
-  struct Relied {
-    std::vector<BlobRef> blobs;
-    bool all = true;  // `blobs` is all of them
-  };
-  std::map<chunk::PackId, Relied> relied_;
+  std::map<chunk::PackId, Relied> relied_;  // packs of blobs that were not written again
   size_t relied_blobs_ = 0;
   bool strict_ = false;  // rely_on_epoch()
   uint64_t pin_ = 0;     // of EpochPins

@@ -389,6 +389,14 @@ Result<std::optional<JobRecord>> Controller::job_at(int64_t wave, int64_t* revis
 
 Result<bool> Controller::begin(const Waiting& next,
                                const std::shared_ptr<const CompiledSpec>& spec) {
+  // The job that this one builds on may have been dropped with its commit.
+  const std::string pipeline = pipeline_key(project_, name_);
+  QANAT_ASSIGN_OR_RETURN(const auto stored, services_.meta->get(pipeline));
+  if (stored) {
+    QANAT_ASSIGN_OR_RETURN(const auto now, decode<PipelineRecord>(pipeline, stored->value));
+    MutexLock lock(mutex_);
+    record_.base_wave = now.base_wave;
+  }
   QANAT_ASSIGN_OR_RETURN(Inputs inputs, resolve_inputs(*spec, next.wave));
   if (!inputs.ready) return false;
   if (!inputs.failed.empty()) {

@@ -19,11 +19,12 @@ Status Versions::Impl::set_parent(const RepoName& repo, std::string_view parent_
   record.started_ms = std::max(record.started_ms, parent.record.started_ms);
   record.jump = parent.id;
   if (parent.record.jump.empty()) return ok_status();
-  QANAT_ASSIGN_OR_RETURN(CommitInfo jump, commit(repo, parent.record.jump));
-  if (jump.record.jump.empty()) return ok_status();
-  QANAT_ASSIGN_OR_RETURN(CommitInfo far, commit(repo, jump.record.jump));
-  if (parent.record.depth - jump.record.depth == jump.record.depth - far.record.depth) {
-    record.jump = far.id;
+  // Jumps may lead to commits that were taken out (commit_sets.h): then the parent will do.
+  QANAT_ASSIGN_OR_RETURN(const auto jump, find_commit(repo, parent.record.jump));
+  if (!jump || jump->record.jump.empty()) return ok_status();
+  QANAT_ASSIGN_OR_RETURN(const auto far, find_commit(repo, jump->record.jump));
+  if (far && parent.record.depth - jump->record.depth == jump->record.depth - far->record.depth) {
+    record.jump = far->id;
   }
   return ok_status();
 }
@@ -32,12 +33,13 @@ Result<CommitInfo> Versions::Impl::ancestor_at(const RepoName& repo, CommitInfo 
                                                int64_t depth) const {
   while (at.record.depth > depth) {
     if (!at.record.jump.empty()) {
-      QANAT_ASSIGN_OR_RETURN(CommitInfo jump, commit(repo, at.record.jump));
-      if (jump.record.depth >= depth) {
-        at = std::move(jump);
+      QANAT_ASSIGN_OR_RETURN(auto jump, find_commit(repo, at.record.jump));
+      if (jump && jump->record.depth >= depth) {
+        at = *std::move(jump);
         continue;
       }
     }
+    if (at.record.parent.empty()) break;  // a first commit that has lost those before it
     QANAT_ASSIGN_OR_RETURN(at, commit(repo, at.record.parent));
   }
   return at;

@@ -2,6 +2,7 @@
 #include "qanat/api/address.h"
 #include "qanat/base/id.h"
 #include "qanat/base/name.h"
+#include "qanat/version/commit_sets.h"
 #include "qanat/version/versions_impl.h"
 
 namespace qanat::version {
@@ -78,7 +79,25 @@ Result<CommitInfo> Versions::resolve(const RepoName& repo, std::string_view ref)
     return not_found(str_cat(repo.repo, "@", ref, " does not exist: ", repo.repo, "@", parsed.name,
                              " has ", commit.record.depth, " commits"));
   }
-  return impl_->ancestor_at(repo, std::move(commit), depth);
+  const std::string key = thinned_key(repo.project, repo.repo);
+  QANAT_ASSIGN_OR_RETURN(const auto thinned, impl_->store.get(key));
+  if (!thinned) return impl_->ancestor_at(repo, std::move(commit), depth);
+  // Commits were taken out: numbers from the start stay what they were, steps back are counted.
+  if (parsed.from_start != 0) {
+    const int64_t wanted = static_cast<int64_t>(parsed.from_start);
+    QANAT_ASSIGN_OR_RETURN(commit, impl_->ancestor_at(repo, std::move(commit), wanted));
+    if (commit.record.depth != wanted) {
+      return not_found(str_cat("commit ", wanted, " of ", repo.repo, "@", parsed.name,
+                               " was squashed or dropped"));
+    }
+  }
+  for (uint64_t n = 0; n < parsed.back; ++n) {
+    if (commit.record.parent.empty()) {
+      return not_found(str_cat(repo.repo, "@", ref, " does not exist: the ancestry ends before"));
+    }
+    QANAT_ASSIGN_OR_RETURN(commit, impl_->commit(repo, commit.record.parent));
+  }
+  return commit;
 }
 
 Result<std::optional<CommitInfo>> Versions::resolve_for_write(const RepoName& repo,

@@ -136,8 +136,16 @@ Result<std::vector<CommitInfo>> Versions::children(const RepoName& repo,
       if (id.empty()) continue;
       QANAT_ASSIGN_OR_RETURN(auto tip, impl_->commit(repo, id));
       if (tip.record.depth <= commit.record.depth) continue;
+      const std::string tip_id = tip.id;
       QANAT_ASSIGN_OR_RETURN(auto child,
                              impl_->ancestor_at(repo, std::move(tip), commit.record.depth + 1));
+      if (child.id == commit.id && tip_id != commit.id) {
+        // Commits between were taken out, so the child lies deeper: one by one.
+        QANAT_ASSIGN_OR_RETURN(child, impl_->commit(repo, tip_id));
+        while (child.record.parent != commit.id && !child.record.parent.empty()) {
+          QANAT_ASSIGN_OR_RETURN(child, impl_->commit(repo, child.record.parent));
+        }
+      }
       if (child.record.parent != commit.id || !seen.insert(child.id).second) continue;
       children.push_back(std::move(child));
     }

@@ -1,0 +1,55 @@
+#include "qanat/pipeline/commit_jobs.h"
+
+#include <algorithm>
+
+#include "qanat/base/string.h"
+#include "qanat/pipeline/records.h"
+#include "qanat/version/keys.h"
+
+namespace qanat::pipeline {
+namespace {
+
+constexpr int64_t kWavesRead = 256;
+
+}  // namespace
+
+Status RemovedJobs::remove_job(std::string_view project, std::string_view pipeline, int64_t wave,
+                               std::optional<int64_t> head_wave, std::string_view trash,
+                               meta::Transaction& transaction) {
+  const std::string key = pipeline_key(project, pipeline);
+  QANAT_ASSIGN_OR_RETURN(const auto item, store_.get(key));
+  if (!item) {
+    transaction.when(meta::key_absent(key));
+  } else {
+    QANAT_ASSIGN_OR_RETURN(auto record, decode<PipelineRecord>(key, item->value));
+    // A job that is planned or runs may build on this one. Waves that are there are all there are:
+    // the transaction compares wave-next, and a job's end writes the pipeline's record.
+    for (int64_t after = record.last_wave;;) {
+      QANAT_ASSIGN_OR_RETURN(const auto waves, versions_.waves_after(project, after, kWavesRead));
+      for (const version::WaveInfo& next : waves) {
+        const auto& members = next.record.members;
+        if (std::find(members.begin(), members.end(), pipeline) != members.end()) {
+          return failed_precondition(
+              str_cat("pipeline ", pipeline, " has still to end its job ", next.record.id),
+              str_cat("wait for it: `qanat wait commit ", next.record.id, "`"));
+        }
+        after = next.number;
+      }
+      if (static_cast<int64_t>(waves.size()) < kWavesRead) break;
+    }
+    transaction.when(meta::mod_revision_is(key, item->mod_revision));
+    if (head_wave && record.base_wave == wave) record.base_wave = *head_wave;
+    // Written in any case: a controller that ends a job compares it.
+    transaction.put(key, encode(record));
+  }
+  const std::string job = job_key(project, pipeline, wave);
+  QANAT_ASSIGN_OR_RETURN(const auto stored, store_.get(job));
+  if (!stored) return ok_status();
+  transaction.when(meta::mod_revision_is(job, stored->mod_revision)).erase(job);
+  if (!trash.empty()) {
+    transaction.put(version::trash_item_key(project, trash, job), stored->value);
+  }
+  return ok_status();
+}
+
+}  // namespace qanat::pipeline

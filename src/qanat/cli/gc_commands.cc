@@ -3,6 +3,8 @@
 #include <chrono>
 #include <thread>
 
+#include "qanat/api/commit_sets.h"
+#include "qanat/api/commits.h"
 #include "qanat/api/gc.h"
 #include "qanat/base/string.h"
 #include "qanat/cli/cli.h"
@@ -15,6 +17,7 @@ struct Arguments {
   std::string reason;
   bool dry_run = false;
   bool now = false;
+  bool recursive = false;
 };
 
 void print_report(const api::CollectionInfo& c) {
@@ -134,6 +137,48 @@ void add_gc_commands(Cli& cli) {
                     {"repo", address.repo},
                     {"branch", address.ref.name}},
                    {}, "")
+            .status();
+      });
+  for (const char* verb : {"squash", "drop"}) {
+    const bool squash = std::string_view(verb) == "squash";
+    cli.command(verb, "commit",
+                squash ? "Take all commits of an id out of history; their children stay as they are"
+                       : "Take all commits of an id out, which have no children; branches go back")
+        .argument("ID", a->name, "The id, or REPO@COMMIT")
+        .flag("-r,--recursive", a->recursive,
+              "Also commits of other changes that were made from these")
+        .flag("--now", a->now, "Not into the trash: they cannot be brought back")
+        .run([&cli, a, squash]() -> Status {
+          Parameters parameters{{"project", cli.project()}, {"commit", a->name}};
+          Parameters query{{"recursive", a->recursive ? "true" : "false"},
+                           {"now", a->now ? "true" : "false"}};
+          QANAT_ASSIGN_OR_RETURN(Connection * server, cli.connection());
+          if (a->name.find('@') != std::string::npos) {
+            QANAT_ASSIGN_OR_RETURN(const api::Address address, cli.address(a->name));
+            QANAT_ASSIGN_OR_RETURN(
+                const auto commit,
+                server->get<api::CommitInfo>("inspect_commit", {{"project", address.project},
+                                                                {"repo", address.repo},
+                                                                {"ref", address.ref.to_string()}}));
+            parameters["project"] = address.project;
+            parameters["commit"] = commit.id;
+            query["repo"] = address.repo;
+          }
+          QANAT_ASSIGN_OR_RETURN(
+              const std::string text,
+              server->call(squash ? "squash_commit" : "drop_commit", parameters, query, ""));
+          QANAT_ASSIGN_OR_RETURN(const auto gone, api::parse_json<api::RemovedCommits>(
+                                                      text, {.ignore_unknown = true}));
+          for (const std::string& commit : gone.commits) std::puts(commit.c_str());
+          return ok_status();
+        });
+  }
+  cli.command("undelete", "commit", "Bring squashed or dropped commits back, by their id")
+      .argument("ID", a->name, "The id")
+      .run([&cli, a]() -> Status {
+        QANAT_ASSIGN_OR_RETURN(Connection * server, cli.connection());
+        return server
+            ->call("undelete_commit", {{"project", cli.project()}, {"commit", a->name}}, {}, "")
             .status();
       });
   cli.command("pause", "", "Make the installation read-only, for maintenance")

@@ -1,10 +1,13 @@
 // Garbage collection, the trash, and maintenance.
 
+#include "qanat/api/commit_sets.h"
 #include "qanat/api/gc.h"
 #include "qanat/base/string.h"
+#include "qanat/pipeline/commit_jobs.h"
 #include "qanat/serve/gc_service.h"
 #include "qanat/serve/http_api.h"
 #include "qanat/serve/maintenance.h"
+#include "qanat/version/commit_sets.h"
 
 namespace qanat::serve {
 namespace {
@@ -24,12 +27,13 @@ Status list_trash(Call& call) {
   list.revision = call.state.meta->current_revision();
   for (const version::TrashInfo& info : trash) {
     const version::TrashRecord& record = info.record;
-    if (!call.caller().may_read(call.project(), record.repo)) continue;
-    list.items.push_back(
-        {record.kind,
-         record.kind == "repo" ? record.repo : str_cat(record.repo, "@", record.branch),
-         {record.deleted_ms},
-         {record.expires_ms}});
+    const bool may = record.repo.empty() ? call.caller().is_admin()
+                                         : call.caller().may_read(call.project(), record.repo);
+    if (!may) continue;
+    const std::string name = record.kind == "repo"     ? record.repo
+                             : record.kind == "branch" ? str_cat(record.repo, "@", record.branch)
+                                                       : record.commit;
+    list.items.push_back({record.kind, name, {record.deleted_ms}, {record.expires_ms}});
   }
   return call.answer(list);
 }
@@ -42,6 +46,41 @@ Status undelete_repo(Call& call) {
 Status undelete_branch(Call& call) {
   QANAT_RETURN_IF_ERROR(call.state.versions->undelete_branch({call.project(), call.path("repo")},
                                                              call.path("branch")));
+  return call.answer_empty();
+}
+
+Status remove_commits(Call& call, version::CommitSets::How how) {
+  version::CommitSets::Request request;
+  request.project = call.project();
+  request.id = call.path("commit");
+  request.repo = call.query_or("repo");
+  request.how = how;
+  QANAT_ASSIGN_OR_RETURN(request.recursive, call.query().get_bool("recursive"));
+  QANAT_ASSIGN_OR_RETURN(const bool now, call.query().get_bool("now"));
+  request.trash_grace_ms = now ? 0 : call.state.trash_grace_ms;
+  request.may = [&call](const version::CommitInfo& commit) -> Status {
+    const bool user = commit.record.origin == version::CommitOrigin::kUser;
+    if (user ? call.caller().may_write(commit.project, commit.repo)
+             : call.caller().may_operate(commit.project, commit.record.pipeline)) {
+      return ok_status();
+    }
+    return denied(call.caller(), str_cat(user ? "writer:" : "operator:", commit.repo));
+  };
+  pipeline::RemovedJobs jobs(*call.state.meta, *call.state.versions);
+  version::CommitSets sets(*call.state.meta, *call.state.clock, *call.state.versions, &jobs);
+  QANAT_ASSIGN_OR_RETURN(const auto gone, sets.remove(request));
+  api::RemovedCommits answer;
+  for (const version::CommitInfo& commit : gone)
+    answer.commits.push_back(str_cat(commit.repo, "@", commit.id));
+  return call.answer(answer);
+}
+
+Status squash_commit(Call& call) { return remove_commits(call, version::CommitSets::How::kSquash); }
+Status drop_commit(Call& call) { return remove_commits(call, version::CommitSets::How::kDrop); }
+
+Status undelete_commit(Call& call) {
+  version::CommitSets sets(*call.state.meta, *call.state.clock, *call.state.versions, nullptr);
+  QANAT_RETURN_IF_ERROR(sets.undelete(call.project(), call.path("commit")).status());
   return call.answer_empty();
 }
 
@@ -66,6 +105,9 @@ void add_gc_handlers(Handlers& handlers) {
   handlers["list_trash"] = list_trash;
   handlers["undelete_repo"] = undelete_repo;
   handlers["undelete_branch"] = undelete_branch;
+  handlers["squash_commit"] = squash_commit;
+  handlers["drop_commit"] = drop_commit;
+  handlers["undelete_commit"] = undelete_commit;
   handlers["inspect_maintenance"] = inspect_maintenance;
   handlers["pause"] = pause;
   handlers["resume"] = resume;

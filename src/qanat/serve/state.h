@@ -31,6 +31,7 @@ struct State {
   ThreadPool* events = nullptr;  // computes what event streams show
   GcService* gc = nullptr;
   Maintenance* maintenance = nullptr;
+  int64_t trash_grace_ms = 0;
   pipeline::Scratch scratch;
   std::string runner;
   std::string installation;

@@ -141,6 +141,9 @@ Result<std::vector<CommitInfo>> CommitSets::remove(const Request& request) {
     return a.record.wave < b.record.wave;
   });
   std::reverse(going.begin(), going.end());
+  for (const CommitInfo& commit : going) {
+    if (request.may) QANAT_RETURN_IF_ERROR(request.may(commit));
+  }
   QANAT_RETURN_IF_ERROR(check(request, going));
 
   std::string trash;

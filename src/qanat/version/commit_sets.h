@@ -15,6 +15,7 @@
 // takes out.
 #pragma once
 
+#include <functional>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -52,6 +53,8 @@ class CommitSets {
     How how = How::kSquash;
     bool recursive = false;
     int64_t trash_grace_ms = Versions::kDefaultTrashGraceMs;  // 0: not into the trash
+    // Whether whoever asks may take this one out; null: yes. Asked before anything is changed.
+    std::function<Status(const CommitInfo&)> may;
   };
   // Gives the commits that went. Nothing is changed by kNotFound and kFailedPrecondition, which say
   // what is in the way.

@@ -21,6 +21,8 @@ using content::ReferenceVisitor;
 // the running job through its inputs, which it keeps itself.
 constexpr NodeUse kTable{static_cast<uint8_t>(NodeUse::kForeign)};
 constexpr NodeUse kJournal{static_cast<uint8_t>(NodeUse::kForeign) + 1};
+// A map whose values refer to nothing.
+constexpr NodeUse kPlain{static_cast<uint8_t>(NodeUse::kForeign) + 2};
 
 // What a row's datum has made. Its inputs are not the row's to keep.
 Status visit_row(std::string_view bytes, const ReferenceVisitor& visit) {
@@ -30,10 +32,12 @@ Status visit_row(std::string_view bytes, const ReferenceVisitor& visit) {
 }
 
 Status visit_map(const content::MapRoot& root, NodeUse use, const ReferenceVisitor& visit) {
-  if (use != kTable) return content::visit_root_references(root, use, visit);
+  if (use != kTable && use != kPlain) return content::visit_root_references(root, use, visit);
   return content::visit_root(
       root, [&](const content::BlobRef& ref) { return visit({ref, use}); },
-      [&](std::string_view value) { return visit_row(value, visit); });
+      [&](std::string_view value) {
+        return use == kTable ? visit_row(value, visit) : ok_status();
+      });
 }
 
 Status visit_text(const std::string& text, NodeUse use, const ReferenceVisitor& visit) {
@@ -48,6 +52,7 @@ Status visit_job(const JobRecord& job, bool with_inputs, const ReferenceVisitor&
   }
   QANAT_RETURN_IF_ERROR(visit_text(job.plan, kTable, visit));
   QANAT_RETURN_IF_ERROR(visit_text(job.table, kTable, visit));
+  QANAT_RETURN_IF_ERROR(visit_text(job.ids, kPlain, visit));
   QANAT_RETURN_IF_ERROR(visit_text(job.owners, NodeUse::kFileMap, visit));
   QANAT_RETURN_IF_ERROR(visit_text(job.content, NodeUse::kContent, visit));
   if (job.journal.empty()) return ok_status();
@@ -95,10 +100,12 @@ Status JobRoots::visit_roots(
 
 Status JobRoots::visit_references(NodeUse use, const content::Blob& node,
                                   const ReferenceVisitor& visit) {
-  if (use == kTable) {
+  if (use == kTable || use == kPlain) {
     return content::visit_references(
         node, [&](const content::BlobRef& ref) { return visit({ref, use}); },
-        [&](std::string_view value) { return visit_row(value, visit); });
+        [&](std::string_view value) {
+          return use == kTable ? visit_row(value, visit) : ok_status();
+        });
   }
   if (use != kJournal) return not_found("not a node of jobs");
   QANAT_ASSIGN_OR_RETURN(const JournalNode journal, parse_journal_node(*node));

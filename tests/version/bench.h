@@ -46,6 +46,8 @@ class Bench {
   Versions& versions() { return *versions_; }
   meta::SqliteStore& meta() { return *meta_; }
   content::ContentStores& contents() { return *contents_; }
+  object::LocalObjectStore& objects() { return *objects_; }
+  Session& session() { return *session_; }
 
   Result<Written> apply(const RepoName& repo, std::string_view ref,
                         const std::vector<Change>& changes) {
@@ -98,7 +100,7 @@ class Bench {
     QANAT_ASSIGN_OR_RETURN(session_, Session::start(*meta_, clock_, "test"));
     contents_ = content::ContentStores::create(
         meta_.get(), objects_.get(),
-        {.session = [session = session_.get()] { return session->mark(); },
+        {.pins = session_.get(),
          .now_ms = [this] { return clock_.wall_ms(); },
          .background = false});
     versions_ = std::make_unique<Versions>(

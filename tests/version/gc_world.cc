@@ -80,6 +80,7 @@ Server::Server(World& w, std::string name)
   options.now_ms = [this] { return world.clock.wall_ms(); };
   options.pins = session.get();
   options.background = false;
+  options.write_threads = 0;  // all in this thread
   options.index_cache_bytes = 4 << 20;
   options.blob_cache_bytes = 1 << 20;
   contents = content::ContentStores::create(&meta, &objects, std::move(options));

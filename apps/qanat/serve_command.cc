@@ -5,14 +5,17 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <climits>
 #include <cstdlib>
+#include <future>
+#include <thread>
 
+#include "content_objects.h"
+#include "qanat/api/pipeline_spec.h"
 #include "qanat/base/file_system.h"
 #include "qanat/base/id.h"
 #include "qanat/base/log.h"
-#include "content_objects.h"
-#include "qanat/api/pipeline_spec.h"
 #include "qanat/base/string.h"
 #include "qanat/cli/local_server.h"
 #include "qanat/cli/version.h"
@@ -21,7 +24,7 @@
 #include "qanat/net/http_server.h"
 #include "qanat/net/resolver.h"
 #include "qanat/net/tls.h"
-#include "qanat/object/local_object_store.h"
+#include "qanat/object/object_store.h"
 #include "qanat/pipeline/pipelines.h"
 #include "qanat/run/docker_runner.h"
 #include "qanat/run/process_runner.h"
@@ -38,15 +41,16 @@ constexpr int kGraceMs = 5000;
 
 struct Options {
   std::string data;
+  std::string objects;
   std::string listen = "127.0.0.1:7700";
   std::string runner = "docker";
   std::string default_network = "none";
+  std::string pull = "missing";
+  std::string default_image{api::kDefaultImage};
   std::string worker_program;
   std::string log_level = "info";
   bool allow_private_urls = false;
 };
-  std::string pull = "missing";
-  std::string default_image{api::kDefaultImage};
 
 // What the installation is, written once.
 struct FormatRecord {
@@ -126,12 +130,21 @@ class Server {
 
   void stop() {
     if (!http_) return;
+    // What waits for a store that does not answer would outlast any grace.
+    std::promise<void> stopped;
+    std::thread giving_up([this, done = stopped.get_future()] {
+      if (done.wait_for(std::chrono::milliseconds(kGraceMs)) == std::future_status::timeout) {
+        objects_->cancel();
+      }
+    });
     http_->stop(net::Milliseconds(kGraceMs));
     // Streams that ended hand their last work to this pool; nothing new comes.
     if (events_) events_->wait_idle();
     pipelines_.reset();
     gate_.reset();
     http_.reset();
+    stopped.set_value();
+    giving_up.join();
   }
 
  private:
@@ -140,7 +153,10 @@ class Server {
     Clock& clock = real_clock();
     QANAT_ASSIGN_OR_RETURN(meta_, meta::SqliteStore::open(files, clock, data_ + "/meta"));
     QANAT_ASSIGN_OR_RETURN(format_, open_format(*meta_));
-    QANAT_ASSIGN_OR_RETURN(objects_, object::LocalObjectStore::open(files, data_ + "/objects", {}));
+    ContentObjectsOptions objects{options_.objects, data_ + "/objects", format_.installation, {}};
+    objects.client.resolver = net::system_resolver();
+    QANAT_ASSIGN_OR_RETURN(objects.client.tls, net::tls_client({}));
+    QANAT_ASSIGN_OR_RETURN(objects_, open_content_objects(*meta_, objects));
     scratch_ = {&files, data_ + "/tmp"};
     QANAT_RETURN_IF_ERROR(files.remove_tree(scratch_.directory));
     QANAT_RETURN_IF_ERROR(files.make_directories(scratch_.directory));
@@ -228,6 +244,9 @@ class Server {
     docker.worker_program = program;
     if (const char* host = std::getenv("DOCKER_HOST"); host != nullptr && host[0] != '\0')
       docker.docker_host = host;
+    if (options_.pull != "missing" && options_.pull != "never")
+      return invalid_argument(str_cat("--pull ", options_.pull, " is not one of missing, never"));
+    docker.pull = options_.pull == "missing";
     auto runner = std::make_unique<run::DockerRunner>(std::move(docker), real_clock());
     runner->start();
     runner_ = std::move(runner);
@@ -244,11 +263,9 @@ class Server {
     services.logs = &logs_;
     services.clock = &real_clock();
     services.scratch = scratch_;
-    if (options_.pull != "missing" && options_.pull != "never")
-      return invalid_argument(str_cat("--pull ", options_.pull, " is not one of missing, never"));
-    docker.pull = options_.pull == "missing";
     services.runner_kind = kind_;
     services.default_network = options_.default_network;
+    services.default_image = options_.default_image;
     QANAT_ASSIGN_OR_RETURN(pipelines_, pipeline::Pipelines::start(services));
     gate_->set_hub(&pipelines_->hub());
 
@@ -265,7 +282,6 @@ class Server {
     state_.installation = format_.installation;
     state_.version = cli::kVersion;
     handlers_ = std::make_unique<serve::HttpApi>(state_);
-    services.default_image = options_.default_image;
     api_ = handlers_.get();
     return ok_status();
   }
@@ -276,7 +292,7 @@ class Server {
   std::unique_ptr<FileLock> lock_;
   std::unique_ptr<meta::SqliteStore> meta_;
   FormatRecord format_;
-  std::unique_ptr<object::LocalObjectStore> objects_;
+  std::unique_ptr<object::ObjectStore> objects_;
   pipeline::Scratch scratch_;
   std::unique_ptr<version::Session> session_;
   std::unique_ptr<content::ContentStores> contents_;
@@ -331,12 +347,21 @@ void add_serve_command(cli::Cli& cli) {
   auto options = std::make_shared<Options>();
   cli.command("serve", "", "Run the server: everything in one process, with a data folder")
       .option("--data", options->data, "The data folder; default: ~/.local/share/qanat")
+      .option("--object", options->objects,
+              "Where content is kept: a folder, s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or "
+              "azure://ACCOUNT/CONTAINER/PREFIX (default: in the data folder, or as at the first "
+              "start); keys come from the environment, see docs/object-stores.md")
       .option("--listen", options->listen,
               "HOST:PORT; port 0 takes a free one (default 127.0.0.1:7700)")
       .option("--runner", options->runner,
               "Where user code runs: docker, or process (this machine's programs, no images)")
       .option("--default-network", options->default_network,
               "Network of pipelines that say nothing: none or host")
+      .option("--default-image", options->default_image,
+              "Image of pipelines that name none (default ubuntu:20.04, as in Pachyderm)")
+      .option(
+          "--pull", options->pull,
+          "Images that are not there: missing (default) has the engine pull them, never does not")
       .option("--worker-program", options->worker_program,
               "The static qanat-worker; default: beside this program")
       .option("--log-level", options->log_level, "debug, info, warning or error")
@@ -347,8 +372,3 @@ void add_serve_command(cli::Cli& cli) {
 }
 
 }  // namespace qanat
-      .option("--default-image", options->default_image,
-              "Image of pipelines that name none (default ubuntu:20.04, as in Pachyderm)")
-      .option(
-          "--pull", options->pull,
-          "Images that are not there: missing (default) has the engine pull them, never does not")

@@ -10,10 +10,16 @@ namespace qanat::pipeline {
 namespace {
 
 constexpr size_t kControllerThreads = 8;
+constexpr int kLaterThreads = 4;
 constexpr int64_t kTickMs = 250;
 constexpr int kTicksToTryAgain = 20;
 constexpr int64_t kWavesRead = 1000;  // at a time
 constexpr int kCrashingAfter = 3;     // failures of workers in a row
+
+Services with_later(Services services, Later& later) {
+  services.later = &later;
+  return services;
+}
 
 std::vector<InputBranch> input_branches(const api::PipelineSpec& spec) {
   std::set<std::pair<std::string, std::string>> seen;
@@ -41,7 +47,9 @@ DagPipeline dag_pipeline(const std::string& name, const PipelineRecord& record) 
 }  // namespace
 
 Pipelines::Pipelines(const Services& services)
-    : services_(services), pool_("pipelines", kControllerThreads, 4096) {}
+    : later_(*services.clock, kLaterThreads),
+      services_(with_later(services, later_)),
+      pool_("pipelines", kControllerThreads, 4096) {}
 
 Result<std::unique_ptr<Pipelines>> Pipelines::start(const Services& services) {
   std::unique_ptr<Pipelines> pipelines(new Pipelines(services));

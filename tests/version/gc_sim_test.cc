@@ -13,6 +13,15 @@ namespace {
 
 constexpr int kSteps = 90;
 
+// Sanitizers are slow, and look for other mistakes: fewer schedules do for them.
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+constexpr uint64_t kSchedules = 150;
+constexpr bool kSanitized = true;
+#else
+constexpr uint64_t kSchedules = 2'000;
+constexpr bool kSanitized = false;
+#endif
+
 // "" or what went wrong.
 std::string run_schedule(uint64_t seed, Mutation mutation) {
   World world(seed, mutation);
@@ -25,11 +34,11 @@ std::string run_schedule(uint64_t seed, Mutation mutation) {
 }
 
 // QANAT_SEEDS=100000 for more; QANAT_FIRST_SEED to look at one.
-TEST(GcSimTest, RandomSchedules) {
+TEST(GcSimTest, SlowRandomSchedules) {
   set_log_level(LogLevel::kOff);
   const char* first = std::getenv("QANAT_FIRST_SEED");
   const uint64_t begin = first != nullptr ? std::strtoull(first, nullptr, 10) : 1;
-  const uint64_t count = qanat::testing::seed_count(2'000);
+  const uint64_t count = qanat::testing::seed_count(kSchedules);
   for (uint64_t seed = begin; seed < begin + count; ++seed) {
     const std::string wrong = run_schedule(seed, Mutation::kNone);
     EXPECT_EQ(wrong, "") << "seed " << seed;
@@ -45,7 +54,8 @@ struct MutationCase {
 class GcMutationTest : public ::testing::TestWithParam<MutationCase> {};
 
 // The schedules find a rule of the algorithm that is broken.
-TEST_P(GcMutationTest, IsFound) {
+TEST_P(GcMutationTest, SlowIsFound) {
+  if (kSanitized) GTEST_SKIP() << "without sanitizers only";
   set_log_level(LogLevel::kOff);
   std::string wrong;
   uint64_t seed = 0;

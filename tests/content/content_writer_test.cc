@@ -248,15 +248,24 @@ TEST(ContentWriter, NoticesThatTheEpochMoved) {
   auto relies = store.new_writer();
   ASSERT_TRUE(relies->add(BlobKind::kChunk, "old").ok());
   ASSERT_TRUE(relies->add(BlobKind::kChunk, "new 1").ok());
+  // One that refers to content which it neither adds nor compares.
+  auto strict = store.new_writer();
+  ASSERT_TRUE(strict->rely_on_epoch().ok());
+  ASSERT_TRUE(strict->add(BlobKind::kChunk, "new 3").ok());
   auto independent = store.new_writer();
   ASSERT_TRUE(independent->add(BlobKind::kChunk, "new 2").ok());
   condemn(disk, 1, packs);
 
-  EXPECT_FALSE(*commit(disk, *relies, "must not be seen"));
-  EXPECT_EQ(relies->recheck().code(), Code::kConflict);
+  EXPECT_FALSE(*commit(disk, *strict, "must not be seen"));
+  EXPECT_EQ(strict->recheck().code(), Code::kConflict);
   EXPECT_FALSE(*commit(disk, *independent, "not yet"));
   EXPECT_TRUE(independent->recheck().ok());
   EXPECT_TRUE(*commit(disk, *independent, "now"));
+
+  // What it relied on is written from the condemned pack into one of its own, of the new epoch.
+  EXPECT_FALSE(*commit(disk, *relies, "not yet"));
+  EXPECT_TRUE(relies->recheck().ok());
+  EXPECT_EQ(relies->stats().packs, 2u);
 
   // A condemned pack is a miss: its blobs are written again, into a pack of the new epoch.
   auto again = store.new_writer();

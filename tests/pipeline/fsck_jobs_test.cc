@@ -19,7 +19,7 @@ namespace {
 class FsckJobsTest : public ::testing::Test {
  protected:
   void SetUp() override {
-    ASSERT_TRUE(disk_.open()) << disk_.status;
+    ASSERT_TRUE(disk_.open()) << disk_.status.message();
     objects_ = std::make_unique<version::DamagedObjects>(*disk_.objects);
     content::ContentOptions options;
     options.now_ms = [this] { return disk_.clock.wall_ms(); };
@@ -57,7 +57,7 @@ class FsckJobsTest : public ::testing::Test {
       return ok_status();
     };
     const auto summary = content::fsck(context, fsck);
-    EXPECT_TRUE(summary.ok()) << summary.status();
+    EXPECT_TRUE(summary.ok()) << summary.status().message();
     return touches;
   }
 

@@ -159,8 +159,12 @@ Status FsckIndex::check(const SegmentLocation& location, std::string_view first_
     if (offset > location.length || length > location.length - offset) {
       return data_loss("a part lies outside of it");
     }
-    return objects_->read(location.object_key, static_cast<int64_t>(location.offset + offset),
-                          static_cast<int64_t>(length));
+    Result<std::string> bytes =
+        objects_->read(location.object_key, static_cast<int64_t>(location.offset + offset),
+                       static_cast<int64_t>(length));
+    // Not even a key: the record is damaged.
+    if (bytes.code() == Code::kInvalidArgument) return data_loss(bytes.status().message());
+    return bytes;
   };
   if (location.length < chunk::kSegmentFooterLength) return data_loss("it is too short");
   QANAT_ASSIGN_OR_RETURN(const std::string tail, read(location.length - chunk::kSegmentFooterLength,

@@ -53,7 +53,7 @@ struct FsckSummary {
 template <class V>
 void describe(V& v, FsckSummary& t) {
   v.type("FsckSummary", "What a check has looked at, and found.");
-  v.required("project", t.project, "");
+  v.required("project", t.project, "Its name.");
   v.optional("records", t.records, "Records read.");
   v.optional("segments", t.segments, "Segments of indexes read.");
   v.optional("packs", t.packs, "Packs that the index names.");

@@ -17,6 +17,7 @@ int main(int argc, char** argv) {
   qanat::cli::add_token_commands(cli);
   qanat::cli::add_config_commands(cli);
   qanat::cli::add_gc_commands(cli);
+  qanat::cli::add_fsck_command(cli);
   qanat::add_serve_command(cli);
   return cli.main(argc, argv);
 }

@@ -297,6 +297,7 @@ class Server {
     state_.maintenance = maintenance_.get();
     state_.trash_grace_ms = options_.trash_grace_hours * 3'600'000;
     state_.meta = meta_.get();
+    state_.objects = objects_.get();
     state_.versions = versions_.get();
     state_.contents = contents_.get();
     state_.pipelines = pipelines_.get();

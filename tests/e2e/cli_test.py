@@ -58,7 +58,7 @@ class Commands(OneServer):
         done = set()
 
         def run(*words, **options):
-            done.add(" ".join(words[:2]) if words[0] not in ("logs", "whoami", "version", "serve") else words[0])
+            done.add(" ".join(words[:2]) if words[0] not in ("fsck", "logs", "whoami", "version", "serve") else words[0])
             return self.qanat(*words, **options)
 
         run("create", "repo", "in", "--description", "first")
@@ -117,6 +117,8 @@ class Commands(OneServer):
         self.assertIn("reader:in", run("list", "token"))
         run("delete", "token", "t")
         self.assertIn("admin", run("whoami"))
+        self.assertEqual(run("fsck"), "")
+        self.assertEqual(json.loads(run("fsck", "--data", "-o", "json")), [])
         self.assertIn("process", run("version"))
         run("config", "set", "here", "--address", self.server.url, "--secret", self.server.token)
         run("config", "use", "here")
@@ -201,7 +203,7 @@ class Files(OneServer):
             content["/" + name] = b"" if name == "empty" else f"{number}\n".encode()
             self.file("tree/" + name, content["/" + name])
         self.qanat("put", "file", "-r", "odd@master:/", "-f", os.path.join(self.folder, "tree"))
-        back = os.path.join(self.folder, "back")
+        back = os.path.join(self.folder, "folders", "that are", "made", "back")
         self.qanat("get", "file", "-r", "odd@master:/", "-o", back)
         self.assertEqual({path: text.encode(errors="surrogateescape") for path, text in read_folder(back).items()}, content)
         for name in names:
@@ -301,6 +303,12 @@ class Files(OneServer):
         newest = self.server.head("history")
         self.qanat("create", "branch", "history@master", "--head", "master^3")
         self.assertEqual(self.server.tree("history"), {"/f": "2"})
+        self.qanat("update", "branch", "history@master", "--head", "history@master^")
+        self.assertEqual(self.server.tree("history"), {"/f": "2"})
+        self.qanat("update", "branch", "history@master", "--head", "history@master^")
+        self.assertEqual(self.server.tree("history"), {"/f": "1"})
+        self.repo("elsewhere")
+        self.fails("update", "branch", "history@master", "--head", "elsewhere@master", says="another repo")
         self.qanat("inspect", "commit", f"history@{newest}")
 
     def test_copy_between_repos(self):
@@ -324,6 +332,30 @@ class Files(OneServer):
                     self.assertNotIn(b" 200 ", s.recv(1000)[:20])
         self.assertEqual(self.server.head("cut"), head)
         self.assertEqual(self.server.tree("cut"), {"/a": "whole"})
+
+    def test_fsck_names_what_is_damaged(self):
+        with Server() as server:
+            server.qanat("create", "repo", "r")
+            for name in ("a", "b"):
+                server.qanat("put", "file", f"r@master:/dir/{name}", "-f", "-", input=os.urandom(5000).hex())
+            commits = [c["id"] for c in json.loads(server.qanat("list", "commit", "r", "-o", "json"))]
+            packs = os.path.join(server.data, "objects", "packs")
+            pack = max((os.path.join(folder, f) for folder, _, files in os.walk(packs) for f in files), key=os.path.getsize)
+            with open(pack, "r+b") as f:
+                f.seek(1000)
+                byte = f.read(1)[0]
+                f.seek(1000)
+                f.write(bytes([byte ^ 0xff]))
+            self.assertEqual(server.run("fsck").returncode, 0)
+            result = server.run("fsck", "--data", "-o", "json")
+            self.assertEqual(result.returncode, 1, result.stderr)
+            self.assertIn("1 problem in project default", result.stderr)
+            (problem,) = json.loads(result.stdout)
+            self.assertIn(os.path.basename(pack), problem["where"])
+            self.assertTrue(any(touched.startswith(f"r@{commits[0]}:/dir/") for touched in problem["touches"]), problem)
+            table = server.run("fsck", "--data").stdout
+            self.assertRegex(table, r"^WHAT +WHERE +TOUCHES\n.*is damaged.*/dir/")
+            self.assertEqual(server.run("fsck", "--project", "nothing").returncode, 1)
 
     def test_open_commits(self):
         self.repo("open")
@@ -385,6 +417,25 @@ class Logs(OneServer):
             rest = follower.stdout.read()
             self.assertEqual(follower.wait(timeout=30), 0)
         self.assertIn("line-8", rest)
+
+    def test_who_follows_sees_each_line_once(self):
+        """Of datums done before, of short ones, and of one that says more than is kept of what comes live."""
+        self.repo("many")
+        for name in ("a", "b", "c", "loud", "x", "y"):
+            self.file("many/" + name, b"1")
+        self.qanat("put", "file", "-r", "many@master:/", "-f", os.path.join(self.folder, "many"))
+        script = """n=$(ls /pfs/many); for i in 1 2 3; do echo $n-$i; done
+case $n in c) sleep 3;; loud) i=0; while [ $i -lt 12000 ]; do echo loud-line-$i; i=$((i+1)); done; sleep 1; echo loud-end;; esac"""
+        self.server.create_pipeline({"pipeline": {"name": "speaks"}, "transform": {"image": "local", "cmd": ["sh"], "stdin": [script]},
+                                     "input": {"pfs": {"repo": "many", "glob": "/*"}}, "datum_set_spec": {"number": 1}})
+        job = wait_until(lambda: [j for j in self.server.jobs("speaks") if j["datums"].get("processed", 0) >= 2], "two datums are done")[0]["id"]
+        raw = self.qanat("logs", "-j", f"speaks@{job}", "--follow", "--raw")
+        self.assertEqual(self.server.jobs("speaks")[0]["state"], "SUCCESS")
+        said = [line["text"] for line in map(json.loads, raw.splitlines()) if line["stream"] == "stdout"]
+        names = ("a", "b", "c", "loud", "x", "y")
+        expected = [f"{name}-{i}" for name in names for i in (1, 2, 3)] + [f"loud-line-{i}" for i in range(12000)] + ["loud-end"]
+        self.assertEqual(sorted(said), sorted(expected))
+        self.assertEqual(said[:6], ["a-1", "a-2", "a-3", "b-1", "b-2", "b-3"], "what was done before comes first")
 
 
 class Servers(unittest.TestCase):

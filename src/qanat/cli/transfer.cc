@@ -78,7 +78,7 @@ Status get_folder(Cli& cli, const api::Address& address, const std::string& fold
   QANAT_ASSIGN_OR_RETURN(
       auto answer, server->download("archive", repo_parameters(address),
                                     {{"ref", address.ref.to_string()}, {"path", address.path}}));
-  if (mkdir(folder.c_str(), 0777) != 0 && errno != EEXIST) return errno_status(errno, folder);
+  QANAT_RETURN_IF_ERROR(posix_file_system().make_directories(folder));
   Progress progress(str_cat("get ", address.to_string()), 0, cli.quiet());
   api::FileStreamReader reader(
       [&answer](char* buffer, size_t size) { return answer->read(buffer, size); });

@@ -28,6 +28,7 @@ void add_pipeline_handlers(Handlers& handlers);
 void add_job_handlers(Handlers& handlers);
 void add_server_handlers(Handlers& handlers);
 void add_gc_handlers(Handlers& handlers);
+void add_fsck_handlers(Handlers& handlers);
 
 class HttpApi {
  public:

@@ -5,8 +5,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <climits>
 #include <cstdlib>
+#include <thread>
 
 #include "qanat/base/file_system.h"
 #include "qanat/base/id.h"
@@ -178,6 +180,8 @@ class Server {
       host = host.substr(1, host.size() - 2);
     QANAT_ASSIGN_OR_RETURN(http_, net::HttpServer::create({}));
     events_ = std::make_unique<ThreadPool>("events", 4, 65536);
+    readers_ = std::make_unique<ThreadPool>("readers",
+                                            std::max(2u, std::thread::hardware_concurrency()), 256);
     net::ClientOptions client;
     client.resolver = net::system_resolver();
     QANAT_ASSIGN_OR_RETURN(client.tls, net::tls_client({}));
@@ -253,6 +257,7 @@ class Server {
     state_.clock = &real_clock();
     state_.fetcher = fetcher_.get();
     state_.events = events_.get();
+    state_.readers = readers_.get();
     state_.scratch = scratch_;
     state_.runner = options_.runner;
     state_.installation = format_.installation;
@@ -279,6 +284,7 @@ class Server {
   api::RunnerKind kind_ = api::RunnerKind::kDocker;
   std::unique_ptr<pipeline::Runner> runner_;
   std::unique_ptr<ThreadPool> events_;
+  std::unique_ptr<ThreadPool> readers_;
   std::unique_ptr<net::HttpServer> http_;
   std::unique_ptr<serve::HttpWorkerGate> gate_;
   std::unique_ptr<pipeline::Pipelines> pipelines_;

@@ -23,8 +23,4 @@ Status send_edits(Cli& cli, const api::Address& address, const std::string& desc
 Status put_folder(Cli& cli, const api::Address& address, const std::string& folder, bool append,
                   const std::string& description);
 
-// Writes an archive's files below `folder` (which is created), each as its path relative to `base`.
-// Existing files are replaced.
-Status get_folder(Cli& cli, const api::Address& address, const std::string& folder);
-
 }  // namespace qanat::cli

@@ -116,18 +116,22 @@ void BlobStore::remember(const BlobRef& ref, const Blob& blob) {
 }
 
 Result<Blob> BlobStore::take(const BlobRef& ref, const chunk::BlobLocation& location,
-                             std::string_view stored) {
+                             std::string_view stored, bool keep) {
   Result<std::string> plain = chunk::open_blob(ref, location, stored);
   if (!plain.ok()) {
     return plain.status().with_context(str_cat("pack ", pack_object_key(project_, *location.pack)));
   }
   count_fetched(ref.kind);
   Blob blob = std::make_shared<const std::string>(*std::move(plain));
-  remember(ref, blob);
+  if (keep) remember(ref, blob);
   return blob;
 }
 
 Result<Blob> BlobStore::read_at(const BlobRef& ref, const chunk::BlobLocation& location) {
+  return fetch(ref, location, true);
+}
+
+Result<Blob> BlobStore::fetch(const BlobRef& ref, const chunk::BlobLocation& location, bool keep) {
   std::string object_key = pack_object_key(project_, *location.pack);
   Result<std::string> stored =
       objects_->read(object_key, static_cast<int64_t>(location.offset), location.stored_length);
@@ -137,7 +141,7 @@ Result<Blob> BlobStore::read_at(const BlobRef& ref, const chunk::BlobLocation& l
                         : stored.status();
     return status.with_context(ref.to_string());
   }
-  return take(ref, location, *stored);
+  return take(ref, location, *stored, keep);
 }
 
 Result<Blob> BlobStore::read(const BlobRef& ref) {
@@ -190,7 +194,8 @@ Result<std::vector<Blob>> BlobStore::read_many(std::span<const BlobRef> refs) {
       }
       if (last == first + 1) {
         size_t i = order[first];
-        QANAT_ASSIGN_OR_RETURN(blobs[position[i]], read_at(absent[i], begin));
+        QANAT_ASSIGN_OR_RETURN(blobs[position[i]],
+                               fetch(absent[i], begin, absent[i].kind == BlobKind::kNode));
         first = last;
         continue;
       }
@@ -207,7 +212,8 @@ Result<std::vector<Blob>> BlobStore::read_many(std::span<const BlobRef> refs) {
         QANAT_ASSIGN_OR_RETURN(blobs[position[i]],
                                take(absent[i], location,
                                     std::string_view(*piece).substr(location.offset - begin.offset,
-                                                                    location.stored_length)));
+                                                                    location.stored_length),
+                                    absent[i].kind == BlobKind::kNode));
       }
     }
   }

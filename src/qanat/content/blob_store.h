@@ -1,7 +1,8 @@
 // BlobStore: reads blobs of one project, verified.
 //
 // A blob is found through the index `blobs`, read from its pack, decompressed, and hashed against
-// its name. Nodes and small chunks are kept in a bounded cache. Thread-safe.
+// its name. Nodes and small chunks are kept in a bounded cache; chunks that are read many at a time
+// are not: these are streams, which pass once and would push out what is read again. Thread-safe.
 #pragma once
 
 #include <cstdint>
@@ -44,8 +45,10 @@ class BlobStore : public BlobReader {
   SegmentIndex& index() { return *index_; }
 
  private:
+  // Verifies a blob; `keep`: in the cache.
   Result<Blob> take(const BlobRef& ref, const chunk::BlobLocation& location,
-                    std::string_view stored);
+                    std::string_view stored, bool keep);
+  Result<Blob> fetch(const BlobRef& ref, const chunk::BlobLocation& location, bool keep);
 
   std::string project_;
   object::ObjectStore* objects_;

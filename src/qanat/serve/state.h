@@ -25,7 +25,8 @@ struct State {
   Clock* clock = nullptr;
   net::HttpClient* fetcher =
       nullptr;  // for `put file` of URLs: with the address policy of the installation
-  ThreadPool* events = nullptr;  // computes what event streams show
+  ThreadPool* events = nullptr;   // computes what event streams show
+  ThreadPool* readers = nullptr;  // reads ahead for downloads; null: each request for itself
   pipeline::Scratch scratch;
   std::string runner;
   std::string installation;

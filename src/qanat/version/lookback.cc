@@ -164,10 +164,13 @@ Result<PathHistory> Versions::history(const RepoName& repo, std::string_view ref
       QANAT_ASSIGN_OR_RETURN(parent, impl_->commit(repo, at.record.parent));
     }
     std::optional<content::TreeEntry> before;
-    if (parent && parent->record.root == at.record.root) {
+    if (parent) {
+      QANAT_ASSIGN_OR_RETURN(const bool differs, content::differs_at(*reader, parent->record.root,
+                                                                     at.record.root, at_path));
       before = entry;
-    } else if (parent) {
-      QANAT_ASSIGN_OR_RETURN(before, entry_of(parent->record.root));
+      if (differs) {
+        QANAT_ASSIGN_OR_RETURN(before, entry_of(parent->record.root));
+      }
     }
     if (before != entry) {
       auto kind = !before ? PathChange::Kind::kAdded

@@ -6,10 +6,15 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <chrono>
 #include <climits>
 #include <cstdlib>
+#include <future>
 #include <thread>
 
+#include "content_objects.h"
+#include "qanat/api/pipeline_spec.h"
+#include "qanat/api/quantity.h"
 #include "qanat/base/file_system.h"
 #include "qanat/base/id.h"
 #include "qanat/base/log.h"
@@ -21,7 +26,8 @@
 #include "qanat/net/http_server.h"
 #include "qanat/net/resolver.h"
 #include "qanat/net/tls.h"
-#include "qanat/object/local_object_store.h"
+#include "qanat/object/caching_object_store.h"
+#include "qanat/object/object_store.h"
 #include "qanat/pipeline/pipelines.h"
 #include "qanat/run/docker_runner.h"
 #include "qanat/run/process_runner.h"
@@ -38,9 +44,13 @@ constexpr int kGraceMs = 5000;
 
 struct Options {
   std::string data;
+  std::string objects;
+  std::string cache;
   std::string listen = "127.0.0.1:7700";
   std::string runner = "docker";
   std::string default_network = "none";
+  std::string pull = "missing";
+  std::string default_image{api::kDefaultImage};
   std::string worker_program;
   std::string log_level = "info";
   bool allow_private_urls = false;
@@ -124,12 +134,21 @@ class Server {
 
   void stop() {
     if (!http_) return;
+    // What waits for a store that does not answer would outlast any grace.
+    std::promise<void> stopped;
+    std::thread giving_up([this, done = stopped.get_future()] {
+      if (done.wait_for(std::chrono::milliseconds(kGraceMs)) == std::future_status::timeout) {
+        objects_->cancel();
+      }
+    });
     http_->stop(net::Milliseconds(kGraceMs));
     // Streams that ended hand their last work to this pool; nothing new comes.
     if (events_) events_->wait_idle();
     pipelines_.reset();
     gate_.reset();
     http_.reset();
+    stopped.set_value();
+    giving_up.join();
   }
 
  private:
@@ -138,7 +157,11 @@ class Server {
     Clock& clock = real_clock();
     QANAT_ASSIGN_OR_RETURN(meta_, meta::SqliteStore::open(files, clock, data_ + "/meta"));
     QANAT_ASSIGN_OR_RETURN(format_, open_format(*meta_));
-    QANAT_ASSIGN_OR_RETURN(objects_, object::LocalObjectStore::open(files, data_ + "/objects", {}));
+    ContentObjectsOptions objects{options_.objects, data_ + "/objects", format_.installation, {}};
+    objects.client.resolver = net::system_resolver();
+    QANAT_ASSIGN_OR_RETURN(objects.client.tls, net::tls_client({}));
+    QANAT_ASSIGN_OR_RETURN(objects_, open_content_objects(*meta_, objects));
+    if (!options_.cache.empty()) QANAT_RETURN_IF_ERROR(open_cache());
     scratch_ = {&files, data_ + "/tmp"};
     QANAT_RETURN_IF_ERROR(files.remove_tree(scratch_.directory));
     QANAT_RETURN_IF_ERROR(files.make_directories(scratch_.directory));
@@ -156,6 +179,23 @@ class Server {
     QANAT_RETURN_IF_ERROR(versions_->start());
     tokens_ = std::make_unique<serve::Tokens>(*meta_, clock);
     return write_first_token();
+  }
+
+  // --cache FOLDER,SIZE
+  Status open_cache() {
+    const size_t comma = options_.cache.rfind(',');
+    const auto size = comma == std::string::npos
+                          ? Result<uint64_t>(invalid_argument(""))
+                          : api::parse_size(options_.cache.substr(comma + 1));
+    if (!size.ok() || comma == 0) {
+      return invalid_argument(str_cat("--cache ", quoted(options_.cache), " is not FOLDER,SIZE"),
+                              "such as /var/cache/qanat,50G");
+    }
+    QANAT_ASSIGN_OR_RETURN(const std::string folder,
+                           absolute_folder(options_.cache.substr(0, comma)));
+    QANAT_ASSIGN_OR_RETURN(objects_, object::CachingObjectStore::open(
+                                         std::move(objects_), posix_file_system(), folder, *size));
+    return ok_status();
   }
 
   Status write_first_token() {
@@ -228,6 +268,9 @@ class Server {
     docker.worker_program = program;
     if (const char* host = std::getenv("DOCKER_HOST"); host != nullptr && host[0] != '\0')
       docker.docker_host = host;
+    if (options_.pull != "missing" && options_.pull != "never")
+      return invalid_argument(str_cat("--pull ", options_.pull, " is not one of missing, never"));
+    docker.pull = options_.pull == "missing";
     auto runner = std::make_unique<run::DockerRunner>(std::move(docker), real_clock());
     runner->start();
     runner_ = std::move(runner);
@@ -246,6 +289,7 @@ class Server {
     services.scratch = scratch_;
     services.runner_kind = kind_;
     services.default_network = options_.default_network;
+    services.default_image = options_.default_image;
     QANAT_ASSIGN_OR_RETURN(pipelines_, pipeline::Pipelines::start(services));
     gate_->set_hub(&pipelines_->hub());
 
@@ -273,7 +317,7 @@ class Server {
   std::unique_ptr<FileLock> lock_;
   std::unique_ptr<meta::SqliteStore> meta_;
   FormatRecord format_;
-  std::unique_ptr<object::LocalObjectStore> objects_;
+  std::unique_ptr<object::ObjectStore> objects_;
   pipeline::Scratch scratch_;
   std::unique_ptr<version::Session> session_;
   std::unique_ptr<content::ContentStores> contents_;
@@ -329,12 +373,24 @@ void add_serve_command(cli::Cli& cli) {
   auto options = std::make_shared<Options>();
   cli.command("serve", "", "Run the server: everything in one process, with a data folder")
       .option("--data", options->data, "The data folder; default: ~/.local/share/qanat")
+      .option("--object", options->objects,
+              "Where content is kept: a folder, s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or "
+              "azure://ACCOUNT/CONTAINER/PREFIX (default: in the data folder, or as at the first "
+              "start); keys come from the environment, see docs/object-stores.md")
+      .option("--cache", options->cache,
+              "FOLDER,SIZE: keep what is read from a store far away on a disk here, such as "
+              "/var/cache/qanat,50G; of no use for a store in a folder")
       .option("--listen", options->listen,
               "HOST:PORT; port 0 takes a free one (default 127.0.0.1:7700)")
       .option("--runner", options->runner,
               "Where user code runs: docker, or process (this machine's programs, no images)")
       .option("--default-network", options->default_network,
               "Network of pipelines that say nothing: none or host")
+      .option("--default-image", options->default_image,
+              "Image of pipelines that name none (default ubuntu:20.04, as in Pachyderm)")
+      .option(
+          "--pull", options->pull,
+          "Images that are not there: missing (default) has the engine pull them, never does not")
       .option("--worker-program", options->worker_program,
               "The static qanat-worker; default: beside this program")
       .option("--log-level", options->log_level, "debug, info, warning or error")

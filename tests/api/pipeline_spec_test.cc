@@ -85,6 +85,23 @@ INSTANTIATE_TEST_SUITE_P(All, SpecFileTest,
                            return name.substr(0, name.find('.'));
                          });
 
+TEST(PipelineSpec, TheInstallationsImageWhereNoneIsNamed) {
+  const std::string text =
+      "pipeline: {name: p}\ntransform: {cmd: [c]}\ninput: {pfs: {repo: in, glob: /}}";
+  EXPECT_FALSE(load_pipeline_specs(text).ok());
+  const auto loaded = load_pipeline_specs(text, {.default_image = "debian:12"});
+  ASSERT_TRUE(loaded.ok()) << loaded.status().to_string();
+  EXPECT_EQ(loaded->front().spec.transform.image, "debian:12");
+  ASSERT_EQ(loaded->front().notes.size(), 1u);
+  EXPECT_EQ(loaded->front().notes[0].field, "transform.image");
+  EXPECT_EQ(loaded->front().notes[0].line, 2);
+  // Where there are no images, none is taken.
+  const auto process =
+      load_pipeline_specs(text, {.runner = RunnerKind::kProcess, .default_image = "debian:12"});
+  ASSERT_TRUE(process.ok());
+  EXPECT_EQ(process->front().spec.transform.image, "");
+}
+
 TEST(PipelineSpec, DefaultsAreExplicit) {
   const PipelineSpec spec = load_one(minimal(""));
   EXPECT_EQ(spec.project, "default");

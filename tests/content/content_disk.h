@@ -51,6 +51,7 @@ struct ContentDisk {
     options.now_ms = [this] { return clock.wall_ms(); };
     options.session = std::move(session);
     options.background = false;
+    options.write_threads = write_threads;
     return ContentStores::create(meta.get(), objects.get(), std::move(options));
   }
 
@@ -67,6 +68,7 @@ struct ContentDisk {
     return keys;
   }
 
+  int write_threads = 0;  // one thread: the same operations of the disk in every run
   ManualClock clock;
   std::unique_ptr<testing::FaultFileSystem> files;
   std::unique_ptr<meta::SqliteStore> meta;

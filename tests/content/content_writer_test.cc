@@ -129,6 +129,7 @@ TEST(ContentWriter, WritesABlobOnce) {
   // Unless it is told not to look.
   auto third = store.new_writer({.deduplicate = false});
   EXPECT_EQ(*third->add(BlobKind::kChunk, "again"), ref);
+  ASSERT_TRUE(third->flush().ok());
   EXPECT_EQ(third->stats().packs, 1u);
   // Projects share nothing.
   auto other = (*stores->project("other"))->new_writer();
@@ -260,8 +261,8 @@ TEST(ContentWriter, NoticesThatTheEpochMoved) {
   // A condemned pack is a miss: its blobs are written again, into a pack of the new epoch.
   auto again = store.new_writer();
   BlobRef ref = *again->add(BlobKind::kChunk, "old");
-  EXPECT_EQ(again->stats().packs, 1u);
   EXPECT_TRUE(*commit(disk, *again, "again"));
+  EXPECT_EQ(again->stats().packs, 1u);
   for (const std::string& key : packs) ASSERT_TRUE(disk.objects->remove(key).ok());
   EXPECT_EQ(text_of(store.blobs(), ref), "old");
   EXPECT_TRUE(disk.object_keys().rbegin()->starts_with("packs/default/0000000000000001/"));

@@ -18,6 +18,7 @@
 #include "qanat/content/edit_buffer.h"
 #include "qanat/content/file_reader.h"
 #include "qanat/content/file_writer.h"
+#include "qanat/content/path_difference.h"
 #include "qanat/content/tree.h"
 #include "qanat/content/tree_editor.h"
 #include "qanat/content/tree_order.h"

@@ -81,7 +81,7 @@ Totals totals_of(const Model& model) {
 }
 
 std::string number_key(uint64_t n) {
-  char text[24];
+  char text[32];
   snprintf(text, sizeof text, "file-%09llu", static_cast<unsigned long long>(n));
   return text;
 }

@@ -7,13 +7,15 @@ import contextlib
 import json
 import os
 import re
+import shutil
+import socket
 import subprocess
 import tempfile
 import time
 import unittest
 
 import containers
-from harness import Server, wait_until
+from harness import Server, free_port, wait_until
 
 MACHINE_LIBRARIES = ("/lib64/ld-linux-x86-64.so.2", "/lib/x86_64-linux-gnu/libc.so.6")
 
@@ -117,6 +119,31 @@ int main(int argc, char **argv) {
 def read(path):
     with open(os.path.realpath(path), "rb") as f:
         return f.read()
+
+
+class Registry:
+    """A registry of images on loopback."""
+
+    def __enter__(self):
+        self.folder = tempfile.mkdtemp(prefix="qanat-registry-")
+        port = free_port()
+        self.host = f"127.0.0.1:{port}"
+        config = {"version": "0.1", "storage": {"filesystem": {"rootdirectory": f"{self.folder}/images"}}, "http": {"addr": self.host}, "log": {"level": "error"}}
+        with open(f"{self.folder}/config.yml", "w") as out:
+            json.dump(config, out)
+        self.process = subprocess.Popen(["docker-registry", "serve", f"{self.folder}/config.yml"], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        wait_until(lambda: self.answers(port), "the registry answers")
+        return self
+
+    @staticmethod
+    def answers(port):
+        with socket.socket() as s:
+            return s.connect_ex(("127.0.0.1", port)) == 0
+
+    def __exit__(self, *_):
+        self.process.terminate()
+        self.process.wait()
+        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 class ContainersTest(unittest.TestCase):
@@ -248,6 +275,24 @@ class ContainersTest(unittest.TestCase):
             self.succeeds(job)
             self.assertEqual(self.output("elsewhere", "/a").splitlines()[:3], ["0", "5", "/opt"])
 
+    def test_missing_images_are_pulled(self):
+        with Registry() as registry:
+            image = f"{registry.host}/qanat-test/far:1"
+            self.engine.docker("tag", self.busybox, image)
+            self.engine.docker("push", image)
+            self.engine.docker("rmi", image)
+            with self.pipeline("far", "cp /pfs/in/a /pfs/out/a", image=image) as job:
+                self.succeeds(job)
+            said = self.refused("farther", "true", image=f"{registry.host}/qanat-test/far:2")
+            self.assertIn("not on this machine, and cannot be pulled", said)
+            self.assertIn("far:2", said)
+            self.engine.docker("rmi", image)
+            with Server(runner="docker", environment=self.engine.environment(), arguments=["--pull", "never"]) as server:
+                server.qanat("create", "repo", "in")
+                said = server.fails("create", "pipeline", "-f", "-", input=json.dumps(self.spec("far", "true", image=image)))
+                self.assertIn("is not on this machine", said)
+                self.assertNotIn("cannot be pulled", said)
+
     def test_what_cannot_run_is_refused_at_once(self):
         said = self.refused("no-image", "true", image="no/such-image:1")
         self.assertIn("no/such-image:1", said)
@@ -272,6 +317,14 @@ class ContainersTest(unittest.TestCase):
             self.assertEqual(job["state"], "FAILURE", job)
             self.assertIn("resource_limits.memory", job["reason"])
             self.assertIn("48", job["reason"])
+
+    def test_a_memory_kill_that_the_command_hides_is_a_failure(self):
+        hog = "tail /dev/zero >/dev/null 2>&1 || true; echo fine >/pfs/out/a"
+        for name, more in (("hides", {}), ("accepts", {"transform": {"accept_return_code": [137]}})):
+            with self.pipeline(name, hog, resource_limits={"memory": "48Mi"}, datum_tries=2, **more) as job:
+                self.assertEqual(job["state"], "FAILURE", job)
+                self.assertIn("resource_limits.memory", job["reason"])
+                self.assertEqual([d["attempts"] for d in self.datums(name, job)], [2])
 
     def test_process_limit_is_named(self):
         bomb = "i=0; while [ $i -lt 60 ]; do sleep 20 & i=$((i+1)); done; echo all >/pfs/out/a"
@@ -308,6 +361,12 @@ class ContainersTest(unittest.TestCase):
         script = """n=$(ps -o comm,args | grep -c '[s]leep 1000' || true)
 (setsid sleep 1000 &) ; nohup sleep 1000 >/dev/null 2>&1 & echo junk >/tmp/left-by-datum
 f=$(ls /pfs/in); echo "$n $(ls /pfs/in)" >/pfs/out/$f"""
+        clean = """f=$(ls /pfs/in); for d in /tmp /var/tmp /dev/shm; do ls -A $d 2>/dev/null || true; done >/pfs/out/$f
+for d in /tmp /var/tmp /dev/shm; do if test -w $d; then echo junk >$d/left; mkdir -p $d/a/b; ln -s /pfs $d/link; fi; done"""
+        for name, user in (("clean", None), ("clean-user", "1234")):
+            with self.pipeline(name, clean, repo="two", transform={"user": user} if user else {}) as job:
+                self.succeeds(job)
+                self.assertEqual(self.output(name, "/a") + self.output(name, "/b"), "", f"as user {user}")
         with self.pipeline("leftovers", script, repo="two") as job:
             self.succeeds(job)
             self.assertEqual(self.output("leftovers", "/a") + self.output("leftovers", "/b"), "0 a\n0 b\n")

@@ -15,7 +15,7 @@ import urllib.error
 import urllib.request
 import uuid
 
-from harness import free_port, wait_until
+from harness import ROOT, free_port, wait_until
 
 
 def installed(*programs):
@@ -227,10 +227,19 @@ class Azurite:
         self.port = free_port()
         self.process = None
 
-    @staticmethod
-    def program():
-        """Where QANAT_AZURITE says, or on PATH; None if it is nowhere."""
-        return os.environ.get("QANAT_AZURITE") or shutil.which("azurite-blob")
+    @classmethod
+    def program(cls):
+        """Where QANAT_AZURITE says, on PATH, or in build/azurite, where npm puts it; None if there is no way to get it."""
+        found = os.environ.get("QANAT_AZURITE") or shutil.which("azurite-blob")
+        if found:
+            return found
+        folder = os.path.join(ROOT, "build", "azurite")
+        program = os.path.join(folder, "node_modules", ".bin", "azurite-blob")
+        if not os.path.exists(program) and shutil.which("npm"):
+            os.makedirs(folder, exist_ok=True)
+            subprocess.run(["npm", "install", "--no-audit", "--no-fund", "--prefix", folder, f"azurite@{cls.VERSION}"],
+                           stdin=subprocess.DEVNULL, capture_output=True, timeout=600, check=False)
+        return program if os.path.exists(program) else None
 
     @property
     def environment(self):

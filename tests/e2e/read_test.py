@@ -157,5 +157,27 @@ class Reading(unittest.TestCase):
         self.assertGreater(cut, CUTS // 2)
 
 
+class Cached(unittest.TestCase):
+    def test_a_cache_serves_repeats_and_survives(self):
+        with tempfile.TemporaryDirectory(prefix="qanat-cache-") as work:
+            tree = os.path.join(work, "tree")
+            files = make_tree(tree, random.Random(2))
+            with Server(arguments=["--cache", f"{work}/cache,64M"]) as server:
+                server.qanat("create", "repo", "r")
+                server.qanat("put", "file", "-r", "r@master:/", "-f", tree)
+                for i in range(2):
+                    with Cost(server) as cost:
+                        server.qanat("get", "file", "-r", "r@master:/", "-o", f"{work}/out{i}")
+                    self.assertEqual(read_tree(f"{work}/out{i}"), files)
+                    self.assertEqual(cost.of("qanat_object_reads_total"), 0)  # the store itself: what was written is there
+                    self.assertGreater(cost.of("qanat_cache_hits_total"), 0)
+                    server.stop(kill=True)
+                    server.start()
+                server.stop()
+                server.arguments = ["--cache", "64M"]
+                with self.assertRaisesRegex(AssertionError, "is not FOLDER,SIZE"):
+                    server.start()
+
+
 if __name__ == "__main__":
     unittest.main()

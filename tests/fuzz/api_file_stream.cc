@@ -23,6 +23,7 @@ FileStreamReader::Source pieces_of(std::string_view bytes, size_t step) {
 qanat::Status copy(std::string_view input, size_t step, std::string& output, std::string& data) {
   FileStreamReader::Limits limits;
   limits.max_data_bytes = 1 << 20;
+  limits.names = true;
   FileStreamReader reader(pieces_of(input, step), limits);
   FileStreamWriter writer([&output](std::string_view bytes) {
     output += bytes;
@@ -43,6 +44,18 @@ qanat::Status copy(std::string_view input, size_t step, std::string& output, std
         break;
       case FrameType::kCopy:
         QANAT_RETURN_IF_ERROR(writer.copy(frame->json, frame->path));
+        break;
+      case FrameType::kSame:
+        QANAT_RETURN_IF_ERROR(writer.same(frame->path, frame->content_id));
+        break;
+      case FrameType::kChunks:
+        QANAT_RETURN_IF_ERROR(writer.begin_chunks(frame->path, frame->append));
+        while (true) {
+          QANAT_ASSIGN_OR_RETURN(auto chunk, reader.next_chunk());
+          if (!chunk) break;
+          QANAT_RETURN_IF_ERROR(writer.chunk(chunk->size, chunk->hash));
+        }
+        QANAT_RETURN_IF_ERROR(writer.end_chunks());
         break;
       case FrameType::kPut:
       case FrameType::kLog: {

@@ -332,6 +332,22 @@ TEST_F(RemoteStoreTest, KeysAreReadAgainWhenTheyExpire) {
   std::filesystem::remove_all(folder);
 }
 
+// A server that stops does not wait for a store that does not answer.
+TEST_F(RemoteStoreTest, CancelEndsWhatWaits) {
+  auto store = open();
+  auto writer = *store->create("large");
+  fail(Fault::kSlowDown, net::Method::kPut, INT_MAX);
+  fake_.set_retry_after("30");
+  ASSERT_TRUE(writer->append(std::string(6 << 20, 'x')).ok());
+  std::thread waiting([&] { EXPECT_EQ(store->write("k", "x").code(), Code::kCancelled); });
+  const auto start = SteadyClock::now();
+  store->cancel();
+  waiting.join();
+  EXPECT_EQ(writer->finish().code(), Code::kCancelled);
+  EXPECT_EQ(store->read("k", 0, 1).code(), Code::kCancelled);
+  EXPECT_LT(SteadyClock::now() - start, seconds(5));
+}
+
 TEST_F(RemoteStoreTest, NoMoreRequestsThanAllowed) {
   options_.retry.max_requests = 3;
   auto store = open();

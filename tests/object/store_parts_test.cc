@@ -214,9 +214,10 @@ TEST_F(CredentialsTest, GoogleAndAzure) {
 
 TEST(AdaptiveLimitTest, ThrottlingLowersAndSuccessRaises) {
   AdaptiveLimit limit(16);
+  const net::CancelSignal never;
   const auto soon = std::chrono::steady_clock::now() + std::chrono::seconds(10);
   const auto one = [&](AdaptiveLimit::Outcome outcome) {
-    ASSERT_TRUE(limit.acquire(soon, nullptr).ok());
+    ASSERT_TRUE(limit.acquire(soon, never).ok());
     limit.release(outcome);
   };
   one(AdaptiveLimit::Outcome::kThrottled);
@@ -229,21 +230,22 @@ TEST(AdaptiveLimitTest, ThrottlingLowersAndSuccessRaises) {
 
 TEST(AdaptiveLimitTest, WaitsForAPlaceUntilTheDeadline) {
   AdaptiveLimit limit(1);
+  const net::CancelSignal never;
   const auto now = [] { return std::chrono::steady_clock::now(); };
-  ASSERT_TRUE(limit.acquire(now() + std::chrono::seconds(10), nullptr).ok());
-  EXPECT_EQ(limit.acquire(now() + std::chrono::milliseconds(20), nullptr).code(),
+  ASSERT_TRUE(limit.acquire(now() + std::chrono::seconds(10), never).ok());
+  EXPECT_EQ(limit.acquire(now() + std::chrono::milliseconds(20), never).code(),
             Code::kDeadlineExceeded);
   net::CancelSignal cancel;
   cancel.cancel();
-  EXPECT_EQ(limit.acquire(now() + std::chrono::seconds(10), &cancel).code(), Code::kCancelled);
+  EXPECT_EQ(limit.acquire(now() + std::chrono::seconds(10), cancel).code(), Code::kCancelled);
   std::thread waiting(
-      [&] { EXPECT_TRUE(limit.acquire(now() + std::chrono::seconds(10), nullptr).ok()); });
+      [&] { EXPECT_TRUE(limit.acquire(now() + std::chrono::seconds(10), never).ok()); });
   limit.release(AdaptiveLimit::Outcome::kSuccess);
   waiting.join();
   limit.release(AdaptiveLimit::Outcome::kSuccess);
   const auto pause = now() + std::chrono::milliseconds(50);
   limit.pause_until(pause);
-  ASSERT_TRUE(limit.acquire(now() + std::chrono::seconds(10), nullptr).ok());
+  ASSERT_TRUE(limit.acquire(now() + std::chrono::seconds(10), never).ok());
   EXPECT_GE(now(), pause);
 }
 

@@ -132,11 +132,20 @@ TEST(DatumTable, FindsAndPages) {
   EXPECT_EQ(page[0].sort_key, keys[295]);
   EXPECT_TRUE(must(table.page(300, 10)).empty());
 
+  std::map<std::string, std::string> by_id;
+  for (const std::string& key : keys) by_id[std::string(datum_id(key).view())] = key;
+  content::MapEditor id_editor(content::kPlainMap, blobs, {});
+  for (const auto& [id, key] : by_id) must(id_editor.put(id, key));
+  const content::MapRoot ids = must(id_editor.finish());
   const std::string id = datum_id(keys[42]).to_hex();
-  EXPECT_EQ(must(table.find_by_id(id))->row.message, "1042");
-  EXPECT_EQ(must(table.find_by_id(id.substr(0, 20)))->row.message, "1042");
-  EXPECT_FALSE(must(table.find_by_id(std::string(64, '0'))).has_value());
-  EXPECT_EQ(table.find_by_id("abc").code(), Code::kInvalidArgument);
+  blobs.reset_counts();
+  EXPECT_EQ(must(table.find_by_id(id, ids))->row.message, "1042");
+  EXPECT_LE(blobs.nodes_read, 10u);
+  EXPECT_EQ(must(table.find_by_id(id.substr(0, 20), ids))->row.message, "1042");
+  EXPECT_EQ(must(table.find_by_id(id.substr(0, 21), ids))->row.message, "1042");
+  EXPECT_FALSE(must(table.find_by_id(std::string(64, '0'), ids)).has_value());
+  EXPECT_EQ(table.find_by_id("abc", ids).code(), Code::kInvalidArgument);
+  EXPECT_EQ(table.find_by_id("xyzxyzxyz", ids).code(), Code::kInvalidArgument);
 
   std::vector<std::string> seen;
   EXPECT_FALSE(must(table.visit(

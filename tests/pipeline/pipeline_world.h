@@ -183,7 +183,8 @@ class PipelineWorld {
  private:
   void become_base(const Job& job, const InputRoots& roots, const Hash& transform) {
     base_trees = job.outcome.trees;
-    base_ = PlanBase{base_trees.table, roots, &shape_, transform, job.outcome.counts.recovered > 0};
+    base_ = PlanBase{base_trees.table, job.plan.ids, roots,
+                     &shape_,          transform,    job.outcome.counts.recovered > 0};
   }
 
   ScratchFolder folder_;

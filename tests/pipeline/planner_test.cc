@@ -222,6 +222,36 @@ TEST(Planner, CostFollowsTheChange) {
   EXPECT_EQ(world.blobs.nodes_written, 0u);
 }
 
+TEST(Planner, EveryDatumIsFoundByItsId) {
+  PipelineWorld world(pfs("in", "/*"));
+  Files files;
+  for (int i = 0; i < 400; ++i) files[str_cat("f", 1000 + i)] = "v";
+  const auto check = [&](const PipelineWorld::Job& job) {
+    const DatumTable table(world.blobs, job.plan.table);
+    EXPECT_EQ(job.plan.ids.totals.count, job.plan.table.totals.count);
+    for (const KeyedRow& row : rows_of(world.blobs, job.plan.table)) {
+      const auto found = must(table.find_by_id(datum_id(row.sort_key).to_hex(), job.plan.ids));
+      ASSERT_TRUE(found);
+      EXPECT_EQ(found->sort_key, row.sort_key);
+    }
+  };
+  auto job = world.run({world.tree(files)}, kCode, copy);
+  check(job);
+  const std::string before = job.plan.ids.to_text();
+  files["f1005"] = "changed";  // no other datums
+  job = world.run({world.tree(files)}, kCode, copy);
+  EXPECT_EQ(job.plan.ids.to_text(), before);
+  files.erase("f1007");
+  files["f9000"] = "new";
+  const content::TreeRoot root = world.tree(files);
+  world.blobs.reset_counts();
+  job = world.run({root}, kCode, copy);
+  EXPECT_LE(world.blobs.nodes_written, 30u);
+  check(job);
+  // All are looked at again, with other code.
+  check(world.run({root}, sha256("other code"), copy));
+}
+
 // ---- The model: random histories against a run from the start.
 
 // Writes files whose paths and number depend on the inputs, some of them shared by datums,

@@ -3,6 +3,7 @@
 // they do.
 #pragma once
 
+#include <future>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -161,7 +162,13 @@ class ServerWorld {
     for (const auto& [path, bytes] : output) QANAT_RETURN_IF_ERROR(out.put(path, bytes));
     QANAT_RETURN_IF_ERROR(out.finish());
     api::FileStreamReader in = reader(stream);
-    return pipelines->hub().take_results(worker, job, in);
+    // Shared: an answer that comes after a crash finds nobody here.
+    const auto answer = std::make_shared<std::promise<Result<api::ResultsAnswer>>>();
+    auto answered = answer->get_future();
+    QANAT_RETURN_IF_ERROR(pipelines->hub().take_results(worker, job, in, [&answer] {
+      return [answer](const Result<api::ResultsAnswer>& result) { answer->set_value(result); };
+    }));
+    return answered.get();
   }
 
   // Copies input `in` to the output, two datums at a time, until every job has ended or something

@@ -94,6 +94,24 @@ TEST(DockerEngine, ErrorsKeepTheEnginesWords) {
   EXPECT_THAT(engine_error(500, "?").message(), ::testing::HasSubstr("500"));
 }
 
+TEST(DockerEngine, NamesOfPullsAreTakenApart) {
+  EXPECT_EQ(pull_query("busybox"), "fromImage=busybox&tag=latest");
+  EXPECT_EQ(pull_query("a/b:1.2"), "fromImage=a%2Fb&tag=1.2");
+  EXPECT_EQ(pull_query("host:5000/a"), "fromImage=host%3A5000%2Fa&tag=latest");
+  EXPECT_EQ(pull_query("host:5000/a:2"), "fromImage=host%3A5000%2Fa&tag=2");
+  EXPECT_EQ(pull_query("a@sha256:12"), "fromImage=a%40sha256%3A12");
+}
+
+TEST(DockerEngine, PullsFailInTheirLines) {
+  EXPECT_TRUE(pull_line(R"({"status":"Downloading","progressDetail":{"current":1}})").ok());
+  EXPECT_TRUE(pull_line("").ok());
+  EXPECT_TRUE(pull_line("no JSON").ok());
+  const Status status = pull_line(R"({"errorDetail":{"message":"x"},"error":"denied"})");
+  EXPECT_EQ(status.code(), Code::kNotFound);
+  EXPECT_EQ(status.message(), "denied");
+  EXPECT_EQ(pull_line(R"({"errorDetail":{"message":"x"},"error":null})").message(), "x");
+}
+
 TEST(DockerEngine, NothingThereIsUnavailable) {
   DockerEngine engine("/tmp/no-such-socket-of-an-engine");
   EXPECT_EQ(engine.ping().code(), Code::kUnavailable);

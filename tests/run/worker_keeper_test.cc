@@ -31,11 +31,13 @@ TEST(Backoff, DoublesUpToAMinuteAndForgets) {
 class FakeBackend : public WorkerBackend {
  public:
   Result<std::vector<ObservedWorker>> observe() override {
+    MutexLock lock(mutex);
     if (!trouble.ok()) return trouble;
     return workers;
   }
   Status start(const WorkerGroupSpec& spec, const std::string& worker_id,
                const std::string& fingerprint, const std::string& credential) override {
+    called();
     MutexLock lock(mutex);
     ++starts;
     EXPECT_EQ(credential, "secret of " + worker_id);
@@ -49,15 +51,32 @@ class FakeBackend : public WorkerBackend {
   }
   WorkerEnd ended(const ObservedWorker&) override { return end; }
   Status remove(const ObservedWorker& worker) override {
+    called();
+    MutexLock lock(mutex);
+    if (!remove_trouble.ok()) return remove_trouble;
     std::erase_if(workers, [&](const ObservedWorker& w) { return w.handle == worker.handle; });
     ++removes;
     return ok_status();
   }
 
+  // Calls wait until so many are under way.
+  void called() {
+    MutexLock lock(mutex);
+    most = std::max(most, ++under_way);
+    changed.notify_all();
+    while (under_way < together && most < together) changed.wait(mutex);
+    --under_way;
+  }
+
   Mutex mutex;
+  CondVar changed;
   std::vector<ObservedWorker> workers;
   Status trouble;
   Status start_trouble;
+  Status remove_trouble;
+  int together = 0;
+  int under_way = 0;
+  int most = 0;
   WorkerEnd end{.exit_code = 1};
   int starts = 0;
   int removes = 0;
@@ -124,6 +143,36 @@ TEST_F(Keeper, ReplacesWorkersOfAnotherSpec) {
   EXPECT_EQ(backend.removes, 2);
   EXPECT_EQ(backend.workers.size(), 2u);
   EXPECT_EQ(backend.workers[0].fingerprint, fingerprint_of(changed));
+}
+
+TEST_F(Keeper, StartsAndRemovesSideBySideButNotAllAtOnce) {
+  ASSERT_TRUE(keeper.ensure(spec(20)).ok());
+  keeper.reconcile();
+  WorkerGroupSpec changed = spec(20);
+  changed.limits.memory_bytes = 1 << 20;
+  ASSERT_TRUE(keeper.ensure(changed).ok());
+  backend.most = 0;
+  backend.together = 6;  // hangs unless so many are under way at once
+  keeper.reconcile();
+  EXPECT_EQ(backend.most, 6);
+  EXPECT_EQ(backend.removes, 20);
+  EXPECT_EQ(backend.starts, 40);
+  EXPECT_EQ(backend.workers.size(), 20u);
+}
+
+TEST_F(Keeper, AWorkerThatCannotBeRemovedHoldsUpNoOther) {
+  ASSERT_TRUE(keeper.ensure(spec(2)).ok());
+  keeper.reconcile();
+  WorkerGroupSpec changed = spec(2);
+  changed.limits.memory_bytes = 1 << 20;
+  ASSERT_TRUE(keeper.ensure(changed).ok());
+  backend.remove_trouble = unavailable("the engine is busy");
+  EXPECT_LE(keeper.reconcile(), 2000);
+  EXPECT_EQ(backend.starts, 4);
+  backend.remove_trouble = ok_status();
+  keeper.reconcile();
+  EXPECT_EQ(backend.workers.size(), 2u);
+  EXPECT_EQ(backend.starts, 4);
 }
 
 TEST_F(Keeper, ScalesBothWaysAndStops) {

@@ -121,6 +121,40 @@ Status FileStreamWriter::copy(std::string_view source_json, std::string_view pat
   return append_bytes(path);
 }
 
+Status FileStreamWriter::begin_chunks(std::string_view path, bool append_to) {
+  QANAT_RETURN_IF_ERROR(check_path(path));
+  QANAT_RETURN_IF_ERROR(begin_frame(number(FrameType::kChunks)));
+  QANAT_RETURN_IF_ERROR(append_bytes(path));
+  const char flags = append_to ? 1 : 0;
+  state_ = State::kChunks;
+  return append({&flags, 1});
+}
+
+Status FileStreamWriter::chunk(uint64_t size, const Hash& hash) {
+  QANAT_RETURN_IF_ERROR(failed_);
+  if (state_ != State::kChunks || size == 0) {
+    return failed_ = internal_error("file stream: a chunk outside of a list of chunks");
+  }
+  QANAT_RETURN_IF_ERROR(append_varint(size));
+  return append(hash.view());
+}
+
+Status FileStreamWriter::end_chunks() {
+  QANAT_RETURN_IF_ERROR(failed_);
+  if (state_ != State::kChunks) {
+    return failed_ = internal_error("file stream: no list of chunks to end");
+  }
+  state_ = State::kFrames;
+  return append_varint(0);
+}
+
+Status FileStreamWriter::same(std::string_view path, const Hash& content_id) {
+  QANAT_RETURN_IF_ERROR(check_path(path));
+  QANAT_RETURN_IF_ERROR(begin_frame(number(FrameType::kSame)));
+  QANAT_RETURN_IF_ERROR(append_bytes(path));
+  return append(content_id.view());
+}
+
 Status FileStreamWriter::begin_log() {
   QANAT_RETURN_IF_ERROR(begin_frame(number(FrameType::kLog)));
   state_ = State::kLog;
@@ -243,6 +277,33 @@ Result<size_t> FileStreamReader::read(char* buffer, size_t size) {
   return got;
 }
 
+Result<Hash> FileStreamReader::read_hash() {
+  Hash hash;
+  for (uint8_t& byte : hash.bytes) {
+    QANAT_ASSIGN_OR_RETURN(byte, read_byte());
+  }
+  return hash;
+}
+
+Result<std::optional<ChunkName>> FileStreamReader::read_chunk() {
+  if (!in_chunks_) return std::optional<ChunkName>();
+  ChunkName chunk;
+  QANAT_ASSIGN_OR_RETURN(chunk.size, read_varint());
+  if (chunk.size == 0) {
+    in_chunks_ = false;
+    return std::optional<ChunkName>();
+  }
+  QANAT_ASSIGN_OR_RETURN(chunk.hash, read_hash());
+  return std::optional<ChunkName>(chunk);
+}
+
+Result<std::optional<ChunkName>> FileStreamReader::next_chunk() {
+  QANAT_RETURN_IF_ERROR(failed_);
+  auto chunk = read_chunk();
+  if (!chunk.ok()) failed_ = chunk.status();
+  return chunk;
+}
+
 Result<std::string> FileStreamReader::read_all(size_t limit) {
   std::string out;
   char piece[16 << 10];
@@ -259,6 +320,7 @@ Result<std::string> FileStreamReader::read_all(size_t limit) {
 Status FileStreamReader::skip_data() {
   char piece[16 << 10];
   while (in_data_) QANAT_RETURN_IF_ERROR(read_data(piece, sizeof piece).status());
+  while (in_chunks_) QANAT_RETURN_IF_ERROR(read_chunk().status());
   return ok_status();
 }
 
@@ -291,6 +353,9 @@ Result<std::optional<Frame>> FileStreamReader::read_frame() {
   }
   ++frames_;
   Frame frame;
+  if (type >= number(FrameType::kChunks) && !limits_.names) {
+    return malformed(str_cat("frame type ", int{type}, " is not for here"));
+  }
   switch (type) {
     case 1:
     case 2: {
@@ -319,6 +384,21 @@ Result<std::optional<Frame>> FileStreamReader::read_frame() {
     case 6:
       in_data_ = true;
       break;
+    case 9: {
+      QANAT_ASSIGN_OR_RETURN(frame.path, read_bytes(limits_.max_path_bytes, "a path"));
+      QANAT_RETURN_IF_ERROR(check_path(frame.path));
+      QANAT_ASSIGN_OR_RETURN(uint8_t flags, read_byte());
+      if (flags > 1) return malformed("unknown flags");
+      frame.append = flags == 1;
+      in_chunks_ = true;
+      break;
+    }
+    case 10: {
+      QANAT_ASSIGN_OR_RETURN(frame.path, read_bytes(limits_.max_path_bytes, "a path"));
+      QANAT_RETURN_IF_ERROR(check_path(frame.path));
+      QANAT_ASSIGN_OR_RETURN(frame.content_id, read_hash());
+      break;
+    }
     case kError: {
       QANAT_ASSIGN_OR_RETURN(std::string code, read_bytes(kMaxErrorBytes, "an error"));
       QANAT_ASSIGN_OR_RETURN(std::string message, read_bytes(kMaxErrorBytes, "an error"));

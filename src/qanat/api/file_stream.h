@@ -12,6 +12,9 @@
 //     6 log     pieces                log of the current datum
 //     7 error   bytes code; bytes message; bytes hint    the sender failed: the reader returns this
 //     status 8 end     varint count of frames before this one   nothing may follow
+//     9 chunks  bytes path; u8 flags; (varint size > 0, 32 hash)* 0   a put whose chunks are named,
+//                                                                     in order: see chunk/
+//    10 same    bytes path; 32 content id    a put of what is there already: content id of the file
 //   pieces: (varint length > 0, bytes)* 0      so a sender need not know a file's size
 // A stream without its `end` is an error, whatever came before: a receiver that applies a stream
 // must do so only after end.
@@ -28,6 +31,7 @@
 #include <string>
 #include <string_view>
 
+#include "qanat/base/hash.h"
 #include "qanat/base/status.h"
 
 namespace qanat::api {
@@ -51,6 +55,11 @@ class FileStreamWriter {
   Status put(std::string_view path, std::string_view bytes, bool append = false);
   Status remove(std::string_view path);
   Status copy(std::string_view source_json, std::string_view path);
+  // A file by the names of its chunks: begin_chunks, chunk*, end_chunks.
+  Status begin_chunks(std::string_view path, bool append);
+  Status chunk(uint64_t size, const Hash& hash);
+  Status end_chunks();
+  Status same(std::string_view path, const Hash& content_id);
   // A log: begin_log, data*, end_log.
   Status begin_log();
   Status end_log();
@@ -67,7 +76,7 @@ class FileStreamWriter {
   Status append_varint(uint64_t value);
   Status append_bytes(std::string_view bytes);
 
-  enum class State { kFrames, kPut, kLog, kFinished };
+  enum class State { kFrames, kPut, kLog, kChunks, kFinished };
   Sink sink_;
   Status failed_;
   std::string buffer_;
@@ -82,13 +91,21 @@ enum class FrameType : uint8_t {
   kDelete = 4,
   kCopy = 5,
   kLog = 6,
+  kChunks = 9,
+  kSame = 10,
 };
 
 struct Frame {
   FrameType type = FrameType::kHead;
   std::string json;     // head, datum, copy
-  std::string path;     // put, delete, copy
-  bool append = false;  // put
+  std::string path;     // put, delete, copy, chunks, same
+  bool append = false;  // put, chunks
+  Hash content_id;      // same
+};
+
+struct ChunkName {
+  uint64_t size = 0;
+  Hash hash;
 };
 
 class FileStreamReader {
@@ -100,6 +117,7 @@ class FileStreamReader {
     size_t max_path_bytes = 4096;
     uint64_t max_frames = UINT64_MAX;
     uint64_t max_data_bytes = UINT64_MAX;  // of all files and logs together
+    bool names = false;  // `chunks` and `same` are understood; else they are malformed
   };
   explicit FileStreamReader(Source source);
   FileStreamReader(Source source, Limits limits);
@@ -111,6 +129,8 @@ class FileStreamReader {
   Result<std::optional<Frame>> next();
   // Data of the current put or log: up to `size` bytes; 0 at its end.
   Result<size_t> read(char* buffer, size_t size);
+  // The next chunk of a `chunks` frame; nothing at its end.
+  Result<std::optional<ChunkName>> next_chunk();
   // All of it; kTooLarge beyond `limit`.
   Result<std::string> read_all(size_t limit);
 
@@ -124,6 +144,8 @@ class FileStreamReader {
   Result<uint64_t> read_varint();
   Result<std::string> read_bytes(size_t limit, std::string_view what);
   Result<size_t> read_data(char* buffer, size_t size);
+  Result<Hash> read_hash();
+  Result<std::optional<ChunkName>> read_chunk();
   Result<std::optional<Frame>> read_frame();
   Status skip_data();
 
@@ -137,6 +159,7 @@ class FileStreamReader {
   uint64_t data_bytes_ = 0;
   uint64_t piece_left_ = 0;
   bool in_data_ = false;
+  bool in_chunks_ = false;
   bool started_ = false;
   bool ended_ = false;
 };

@@ -112,6 +112,7 @@ struct PutUrlRequest {
   std::string url;
   std::string path;
   bool append = false;
+  bool untar = false;
 };
 template <class V>
 void describe(V& v, PutUrlRequest& t) {
@@ -119,8 +120,34 @@ void describe(V& v, PutUrlRequest& t) {
          "Has the server fetch a file. Private, loopback and link-local addresses are refused "
          "unless the server allows them.");
   v.required("url", t.url, "http or https.");
-  v.required("path", t.path, "Where it is put.");
+  v.required("path", t.path, "Where it is put; with untar the directory, which may be the root.");
   v.optional("append", t.append, "Append to what is there.");
+  v.optional("untar", t.untar, "It is a tar: put the files in it.");
+}
+
+struct BeginUploadRequest {
+  std::string repo;
+};
+template <class V>
+void describe(V& v, BeginUploadRequest& t) {
+  v.type("BeginUploadRequest",
+         "Begins an upload: chunks are sent first, any number of requests at a time, and then the "
+         "edits that name them.");
+  v.required("repo", t.repo, "The repo that the edits are for.");
+}
+
+struct UploadInfo {
+  std::string id;
+  std::string repo;
+  int64_t expires_ms = 0;
+};
+template <class V>
+void describe(V& v, UploadInfo& t) {
+  v.type("UploadInfo", "An upload. What it wrote stays until it is ended or expires.");
+  v.required("id", t.id, "Its id.");
+  v.required("repo", t.repo, "The repo that the edits are for.");
+  v.required("expires_ms", t.expires_ms,
+             "How long after its last use it expires, in milliseconds.");
 }
 
 }  // namespace qanat::api

@@ -361,6 +361,12 @@ class SpecReader {
   void fill_transform(Transform& transform) {
     transform.network = options_.default_network;
     get("transform.image", transform.image);
+    if (transform.image.empty() && options_.runner == RunnerKind::kDocker &&
+        !options_.default_image.empty()) {
+      transform.image = options_.default_image;
+      notes_.push_back({"transform.image", line_of("transform"),
+                        str_cat("Not given: the installation's default, ", transform.image, ".")});
+    }
     get("transform.cmd", transform.cmd);
     get("transform.stdin", transform.stdin_lines);
     get("transform.user", transform.user);

@@ -120,7 +120,13 @@ struct LoadOptions {
   RunnerKind runner = RunnerKind::kDocker;
   std::string project = "default";       // of specs that name none
   std::string default_network = "none";  // of specs that name none
+  // Of specs that name none; noted where it is taken. "": they must name one. Only for containers.
+  std::string default_image;
 };
+
+// What an installation takes unless told otherwise: Pachyderm's, so that specs without an image
+// load.
+inline constexpr std::string_view kDefaultImage = "ubuntu:20.04";
 
 inline constexpr std::size_t kMaxSpecText = 4u << 20;  // bytes
 

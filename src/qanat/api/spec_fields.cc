@@ -27,7 +27,7 @@ constexpr SpecField kFields[] = {
     {"description", "", kString, kOn, kOn, "Free text, shown by list and inspect."},
 
     {"transform", "", kObject, kOn, kOn, "The user's program."},
-    {"transform.image", "", kString, kOn, kNote, "Container image, used unmodified. The process runner runs the machine's own programs."},
+    {"transform.image", "", kString, kOn, kNote, "Container image, used unmodified. Default: the installation's (`serve --default-image`). The process runner runs the machine's own programs."},
     {"transform.cmd", "", kStringList, kOn, kOn, "Command and arguments, run without a shell. Empty: the image's entrypoint."},
     {"transform.stdin", "", kStringList, kOn, kOn, "Lines given to the command's standard input."},
     {"transform.env", "", kStringMap, kOn, kOn, "Environment variables."},

@@ -245,7 +245,9 @@ class Compiler {
 
   Status named_class(CharacterClass& result) {
     const std::string_view rest = pattern_.substr(position_ + 2);
-    const std::string_view name = rest.substr(0, rest.find(":]"));
+    const size_t end = rest.find(":]");
+    if (end == std::string_view::npos) return problem(position_, "a '[:' without its ':]'");
+    const std::string_view name = rest.substr(0, end);
     for (const NamedClass& known : kNamedClasses) {
       if (known.name != name) continue;
       for (size_t i = 0; i < known.ranges.size(); i += 2) {

@@ -25,14 +25,16 @@ constexpr std::array<uint64_t, 256> kGear = make_gear();
 // A shift by one a byte: the hash depends on the last 64 bytes.
 constexpr size_t kWindow = 64;
 
+// Below it, that many of the top bits are zero: these depend on the most bytes.
+constexpr uint64_t threshold(int bits) { return uint64_t{1} << (64 - bits); }
+
 // Goes on with a chunk of which `length` bytes were seen. Returns how many bytes of `data` belong
 // to the chunk if it ends in them, else 0 with *length and *hash moved past all of them. Inlined,
 // so that the product's sizes are constants in it.
 [[gnu::always_inline]] inline size_t scan(const ChunkSizes& sizes, std::string_view data,
                                           size_t* length, uint64_t* hash) {
-  // The top bits are compared, since they depend on the most bytes.
-  const uint64_t strict = uint64_t{1} << (64 - sizes.strict_bits);
-  const uint64_t lax = uint64_t{1} << (64 - sizes.lax_bits);
+  const uint64_t strict = threshold(sizes.strict_bits);
+  const uint64_t lax = threshold(sizes.lax_bits);
   const size_t warm_from = sizes.min - kWindow;
   const auto* bytes = reinterpret_cast<const uint8_t*>(data.data());
   size_t i = 0;
@@ -94,6 +96,17 @@ bool is_valid_last(std::string_view chunk) {
   if (chunk.empty()) return false;
   size_t cut = find_cut(chunk);
   return cut == 0 || cut == chunk.size();
+}
+
+bool ends_in_cut(std::string_view chunk) {
+  if (chunk.size() < kMinChunk) return false;
+  if (chunk.size() >= kMaxChunk) return chunk.size() == kMaxChunk;
+  uint64_t h = 0;
+  for (const char c : chunk.substr(chunk.size() - kWindow)) {
+    h = (h << 1) + kGear[static_cast<uint8_t>(c)];
+  }
+  return h <
+         threshold(chunk.size() < kNormalChunk ? kChunkSizes.strict_bits : kChunkSizes.lax_bits);
 }
 
 Status Chunker::update(std::string_view data) {

@@ -58,6 +58,10 @@ bool is_natural_cut(std::string_view chunk);
 // end.
 bool is_valid_last(std::string_view chunk);
 
+// For a chunk that is known to have no cut before its end: whether it ends in one, so that a file may
+// go on after it. Looks at its length and its last 64 bytes only.
+bool ends_in_cut(std::string_view chunk);
+
 // Cuts a stream. Chunks that lie within one update() are passed on without a copy; one that
 // straddles calls is gathered in a buffer of at most kMaxChunk bytes. Thread-compatible; one file
 // per Chunker, or reset() between files.

@@ -6,6 +6,7 @@
 
 #include "qanat/base/bytes.h"
 #include "qanat/base/string.h"
+#include "qanat/chunk/chunker.h"
 
 namespace qanat::chunk {
 namespace {
@@ -16,6 +17,7 @@ static_assert(kHeader.size() == kPackHeaderLength);
 static_assert(kPackTrailerLength == 16 + kTrailer.size());
 
 constexpr size_t kPackIdLength = 16;
+constexpr uint8_t kEndsInCut = 0x80;  // beside the codec
 
 Status damaged(std::string_view what) { return data_loss(str_cat("pack: ", what)); }
 
@@ -31,7 +33,8 @@ std::string encode_location(const BlobLocation& location) {
   put_varint(out, location.offset);
   put_varint(out, location.stored_length);
   put_varint(out, location.plain_length);
-  put_u8(out, static_cast<uint8_t>(location.codec));
+  put_u8(out, static_cast<uint8_t>(static_cast<uint8_t>(location.codec) |
+                                   (location.ends_in_cut ? kEndsInCut : 0)));
   return out;
 }
 
@@ -51,10 +54,13 @@ Result<BlobLocation> parse_location(std::string_view value) {
   QANAT_ASSIGN_OR_RETURN(uint64_t plain, reader.varint());
   QANAT_ASSIGN_OR_RETURN(uint8_t codec, reader.u8());
   QANAT_RETURN_IF_ERROR(reader.expect_end());
+  location.ends_in_cut = (codec & kEndsInCut) != 0;
+  codec &= static_cast<uint8_t>(~kEndsInCut);
   constexpr uint64_t kLimit = uint64_t{1} << 48;
   if (location.offset < kPackHeaderLength || location.offset > kLimit || plain > kMaxBlobLength ||
       stored > plain || codec > static_cast<uint8_t>(Codec::kZstd) ||
-      (codec == static_cast<uint8_t>(Codec::kRaw) && stored != plain)) {
+      (codec == static_cast<uint8_t>(Codec::kRaw) && stored != plain) ||
+      (location.ends_in_cut && (plain < kMinChunk || plain > kMaxChunk))) {
     return damaged("a blob's location is impossible");
   }
   location.stored_length = static_cast<uint32_t>(stored);
@@ -67,6 +73,12 @@ PackWriter::PackWriter(AppendSink sink, Encoder* encoder)
     : sink_(std::move(sink)), encoder_(encoder) {}
 
 Result<BlobLocation> PackWriter::add(const BlobRef& ref, std::string_view plain) {
+  if (auto found = entries_.find(ref); found != entries_.end()) return found->second;
+  return add_encoded(ref, plain, encoder_->encode(plain));
+}
+
+Result<BlobLocation> PackWriter::add_encoded(const BlobRef& ref, std::string_view plain,
+                                             const Encoded& encoded) {
   if (plain.size() > kMaxBlobLength) {
     return invalid_argument(
         str_cat(ref.to_string(), " has ", plain.size(), " bytes; the limit is ", kMaxBlobLength));
@@ -76,13 +88,13 @@ Result<BlobLocation> PackWriter::add(const BlobRef& ref, std::string_view plain)
     QANAT_RETURN_IF_ERROR(sink_(kHeader));
     size_ = kHeader.size();
   }
-  Encoded encoded = encoder_->encode(plain);
   QANAT_RETURN_IF_ERROR(sink_(encoded.bytes));
   BlobLocation location;
   location.offset = size_;
   location.stored_length = static_cast<uint32_t>(encoded.bytes.size());
   location.plain_length = static_cast<uint32_t>(plain.size());
   location.codec = encoded.codec;
+  location.ends_in_cut = ref.kind == BlobKind::kChunk && ends_in_cut(plain);
   size_ += encoded.bytes.size();
   entries_.emplace(ref, location);
   return location;
@@ -154,7 +166,13 @@ Status verify_pack(std::string_view pack) {
       return damaged(str_cat(ref.to_string(), " lies outside"));
     }
     extents.emplace_back(location.offset, location.stored_length);
-    return open_blob(ref, location, pack.substr(location.offset, location.stored_length)).status();
+    QANAT_ASSIGN_OR_RETURN(
+        const std::string plain,
+        open_blob(ref, location, pack.substr(location.offset, location.stored_length)));
+    if (location.ends_in_cut != (ref.kind == BlobKind::kChunk && ends_in_cut(plain))) {
+      return damaged(str_cat(ref.to_string(), " is said to end otherwise than it does"));
+    }
+    return ok_status();
   }));
   std::sort(extents.begin(), extents.end());
   uint64_t at = kPackHeaderLength;

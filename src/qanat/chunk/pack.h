@@ -40,6 +40,9 @@ struct BlobLocation {
   uint32_t stored_length = 0;
   uint32_t plain_length = 0;
   Codec codec = Codec::kRaw;
+  // Of a chunk: a file may go on after it (chunker.h, ends_in_cut). So whoever composes a file of
+  // chunks that are there need not read them to know that they are its chunks.
+  bool ends_in_cut = false;
 };
 std::string encode_location(const BlobLocation& location);
 Result<BlobLocation> parse_location(std::string_view value);
@@ -54,12 +57,15 @@ struct PackFooter {
 // Streams a pack. Memory: the footer's entries (about 100 bytes a blob). Thread-compatible.
 class PackWriter {
  public:
-  // `encoder` is borrowed.
+  // `encoder` is borrowed; may be null if only add_encoded() is used.
   PackWriter(AppendSink sink, Encoder* encoder);
 
   // Compresses and appends. `ref` must be the name of `plain` (not checked). A blob that is already
   // in this pack is not written again.
   Result<BlobLocation> add(const BlobRef& ref, std::string_view plain);
+  // The same for bytes that were encoded before (by an Encoder of the caller's).
+  Result<BlobLocation> add_encoded(const BlobRef& ref, std::string_view plain,
+                                   const Encoded& encoded);
   // Writes footer and trailer; `footer_bytes`, if given, receives the bytes of the footer segment.
   // At most once.
   Result<PackFooter> finish(std::string* footer_bytes = nullptr);

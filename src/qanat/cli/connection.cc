@@ -37,12 +37,23 @@ class HttpConnection : public Connection {
 
   Result<std::string> upload(std::string_view route, const Parameters& parameters,
                              const Parameters& query, net::BodySource body,
-                             std::string_view content_type) override {
+                             std::string_view content_type,
+                             std::optional<uint64_t> length) override {
     net::ClientRequest request = prepare(route, parameters, query);
     request.headers.set("Content-Type", std::string(content_type));
     request.source = std::move(body);
+    request.source_length = length;
     // The server works on what it was sent before it answers.
     request.idle_timeout = net::Milliseconds(600'000);
+    QANAT_ASSIGN_OR_RETURN(auto answer, exchange(request));
+    return answer->read_all(kMaxAnswer);
+  }
+
+  Result<std::string> exchange_bytes(std::string_view route, const Parameters& parameters,
+                                     std::string body) override {
+    net::ClientRequest request = prepare(route, parameters, {});
+    request.headers.set("Content-Type", "application/octet-stream");
+    request.body = std::move(body);
     QANAT_ASSIGN_OR_RETURN(auto answer, exchange(request));
     return answer->read_all(kMaxAnswer);
   }

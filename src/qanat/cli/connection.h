@@ -3,7 +3,7 @@
 // Server and token come from, in this order: the flags --server and --token; QANAT_SERVER and
 // QANAT_TOKEN; the context of the configuration file (`qanat config`); a server that runs on this
 // machine as this user, which leaves its address in the state folder (local_server.h). One object a
-// command; one thread.
+// command; calls may be made by several threads at once, each on a connection of its own.
 #pragma once
 
 #include <functional>
@@ -46,10 +46,14 @@ class Connection {
   // answer.
   virtual Result<std::string> call(std::string_view route, const Parameters& parameters,
                                    const Parameters& query = {}, std::string body = {}) = 0;
-  // The same with a body that is streamed, of the type given.
+  // The same with a body that is streamed, of the type given; `length` if it is known.
   virtual Result<std::string> upload(std::string_view route, const Parameters& parameters,
                                      const Parameters& query, net::BodySource body,
-                                     std::string_view content_type) = 0;
+                                     std::string_view content_type,
+                                     std::optional<uint64_t> length = std::nullopt) = 0;
+  // The same with bytes that are no JSON, both ways.
+  virtual Result<std::string> exchange_bytes(std::string_view route, const Parameters& parameters,
+                                             std::string body) = 0;
   // The answer's body, to be read in pieces. `offset` > 0 asks for the rest from there (Range).
   virtual Result<std::unique_ptr<net::ClientResponse>> download(std::string_view route,
                                                                 const Parameters& parameters,

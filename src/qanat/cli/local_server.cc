@@ -37,6 +37,7 @@ std::string announcement() {
 
 std::string config_folder() { return home_folder("XDG_CONFIG_HOME", ".config"); }
 std::string state_folder() { return home_folder("XDG_STATE_HOME", ".local/state"); }
+std::string cache_folder() { return home_folder("XDG_CACHE_HOME", ".cache"); }
 
 std::optional<LocalServer> find_local_server() {
   const std::string path = announcement();

@@ -28,5 +28,7 @@ void withdraw_local_server(int64_t pid);
 // "$XDG_CONFIG_HOME/qanat" and the like; "" without a home folder.
 std::string config_folder();
 std::string state_folder();
+// ${XDG_CACHE_HOME:-~/.cache}/qanat; "" if there is none.
+std::string cache_folder();
 
 }  // namespace qanat::cli

@@ -197,15 +197,27 @@ std::string show_state(std::string_view state) {
 
 Progress::Progress(std::string what, uint64_t total, bool quiet)
     : what_(std::move(what)),
-      total_(total),
       quiet_(quiet),
       terminal_(stderr_is_terminal()),
       begin_ms_(real_clock().monotonic_ms()),
+      total_(total),
       drawn_ms_(begin_ms_) {}
 
 Progress::~Progress() { finish(); }
 
+void Progress::add_sent(uint64_t sent, uint64_t there) {
+  MutexLock lock(mutex_);
+  sent_ += sent;
+  there_ += there;
+}
+
+void Progress::set_total(uint64_t total) {
+  MutexLock lock(mutex_);
+  total_ = total;
+}
+
 void Progress::add(uint64_t bytes, uint64_t items) {
+  MutexLock lock(mutex_);
   bytes_ += bytes;
   items_ += items;
   const int64_t now = real_clock().monotonic_ms();
@@ -224,6 +236,9 @@ void Progress::draw(bool last) {
   line += format_size(bytes_);
   if (total_ > 0) line += str_cat(" of ", format_size(total_));
   line += str_cat(", ", format_size(static_cast<uint64_t>(rate)), "/s");
+  if (there_ > 0) {
+    line += str_cat(", ", format_size(sent_), " sent, ", format_size(there_), " already there");
+  }
   if (!last && total_ > bytes_ && rate > 0) {
     line += str_cat(
         ", ",
@@ -239,6 +254,7 @@ void Progress::draw(bool last) {
 }
 
 void Progress::finish() {
+  MutexLock lock(mutex_);
   if (finished_) return;
   finished_ = true;
   // What was over at once needs no line.

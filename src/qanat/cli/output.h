@@ -14,6 +14,7 @@
 
 #include "qanat/api/describe.h"
 #include "qanat/base/status.h"
+#include "qanat/base/thread_annotations.h"
 
 namespace qanat::cli {
 
@@ -106,7 +107,7 @@ std::string colour(std::string_view name, std::string_view text);
 std::string show_state(std::string_view state);
 
 // Progress of something that takes long: one line that is redrawn on a terminal (amount, rate, time
-// left), a plain line every ten seconds elsewhere. Thread compatible.
+// left), a plain line every ten seconds elsewhere. Thread safe.
 class Progress {
  public:
   // `total` 0: not known. `quiet`: shows nothing.
@@ -115,20 +116,26 @@ class Progress {
   Progress(const Progress&) = delete;
   Progress& operator=(const Progress&) = delete;
   void add(uint64_t bytes, uint64_t items = 0);
+  // Of what was read: how much was sent, and how much was there already.
+  void add_sent(uint64_t sent, uint64_t there);
+  void set_total(uint64_t total);
   void finish();
 
  private:
-  void draw(bool last);
+  void draw(bool last) REQUIRES(mutex_);
 
   const std::string what_;
-  const uint64_t total_;
   const bool quiet_;
   const bool terminal_;
   const int64_t begin_ms_;
-  int64_t drawn_ms_;
-  uint64_t bytes_ = 0;
-  uint64_t items_ = 0;
-  bool finished_ = false;
+  Mutex mutex_;
+  uint64_t total_ GUARDED_BY(mutex_);
+  int64_t drawn_ms_ GUARDED_BY(mutex_);
+  uint64_t bytes_ GUARDED_BY(mutex_) = 0;
+  uint64_t items_ GUARDED_BY(mutex_) = 0;
+  uint64_t sent_ GUARDED_BY(mutex_) = 0;
+  uint64_t there_ GUARDED_BY(mutex_) = 0;
+  bool finished_ GUARDED_BY(mutex_) = false;
 };
 
 // "error: what happened, and why", then the hint on a line of its own.

@@ -3,6 +3,7 @@
 #include <cstdio>
 
 #include "qanat/api/pipelines.h"
+#include "qanat/api/spec_validate.h"
 #include "qanat/base/string.h"
 #include "qanat/cli/cli.h"
 
@@ -50,6 +51,21 @@ const std::vector<Column<api::PipelineInfo>>& pipeline_columns() {
        [](const api::PipelineInfo& p) { return p.reason.empty() ? p.description : p.reason; }},
   };
   return columns;
+}
+
+// By the server, which knows its runner and defaults; where none runs, by this program.
+Result<api::ValidateResponse> validate(Cli& cli, std::string text) {
+  const auto server = cli.connection();
+  if (server.code() == Code::kFailedPrecondition) {
+    std::fputs("No server runs here: checked as one with its defaults would.\n", stderr);
+    return api::validate_pipeline_specs(
+        text, {.project = cli.project(), .default_image = std::string(api::kDefaultImage)});
+  }
+  if (!server.ok()) return server.status();
+  QANAT_ASSIGN_OR_RETURN(
+      const std::string answer,
+      (*server)->call("validate_pipelines", {{"project", cli.project()}}, {}, std::move(text)));
+  return api::parse_json<api::ValidateResponse>(answer, {.ignore_unknown = true});
 }
 
 void note_reported(const api::PipelineInfo& p) {
@@ -100,12 +116,7 @@ void add_making(Cli& cli) {
       .run([&cli, a]() -> Status {
         QANAT_ASSIGN_OR_RETURN(const Format format, cli.format());
         QANAT_ASSIGN_OR_RETURN(std::string text, read_all(a->file));
-        QANAT_ASSIGN_OR_RETURN(Connection * server, cli.connection());
-        QANAT_ASSIGN_OR_RETURN(
-            const std::string answer,
-            server->call("validate_pipelines", {{"project", cli.project()}}, {}, std::move(text)));
-        QANAT_ASSIGN_OR_RETURN(const auto found, api::parse_json<api::ValidateResponse>(
-                                                     answer, {.ignore_unknown = true}));
+        QANAT_ASSIGN_OR_RETURN(const auto found, validate(cli, std::move(text)));
         if (format == Format::kJson || format == Format::kYaml) {
           QANAT_RETURN_IF_ERROR(print_item(format, found, {}, ""));
         } else {

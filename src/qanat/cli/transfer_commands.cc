@@ -12,6 +12,7 @@
 #include "qanat/base/string.h"
 #include "qanat/cli/cli.h"
 #include "qanat/cli/download.h"
+#include "qanat/cli/put.h"
 #include "qanat/cli/transfer.h"
 
 namespace qanat::cli {
@@ -26,6 +27,7 @@ struct Arguments {
   std::string range;
   bool recursive = false;
   bool append = false;
+  bool untar = false;
   bool force = false;
 };
 
@@ -38,28 +40,36 @@ std::string source_name(std::string text) {
   return text.substr(text.rfind('/') + 1);
 }
 
-Status put_descriptor(Cli& cli, const api::Address& address, int fd, const std::string& what,
-                      const Arguments& a) {
+// A tar, as it is: the server takes it apart.
+Status put_tar(Cli& cli, const api::Address& address, const std::string& source,
+               const Arguments& a) {
+  const bool from_stdin = source == "-";
+  const int fd = from_stdin ? STDIN_FILENO : open(source.c_str(), O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return errno_status(errno, source);
   struct stat info{};
   const uint64_t total =
       fstat(fd, &info) == 0 && S_ISREG(info.st_mode) ? static_cast<uint64_t>(info.st_size) : 0;
-  Progress progress(str_cat("put ", what), total, cli.quiet());
-  QANAT_ASSIGN_OR_RETURN(Connection * server, cli.connection());
-  Parameters query = {{"ref", address.ref.to_string()}};
-  if (a.append) query["append"] = "true";
-  if (!a.description.empty()) query["description"] = a.description;
-  return server
-      ->upload(
-          "put_file",
-          {{"project", address.project}, {"repo", address.repo}, {"path", address.path}}, query,
-          [&](char* buffer, size_t size) -> Result<size_t> {
-            const ssize_t got = read(fd, buffer, size);
-            if (got < 0) return errno_status(errno, what);
-            progress.add(static_cast<uint64_t>(got));
-            return static_cast<size_t>(got);
-          },
-          "application/octet-stream")
-      .status();
+  Progress progress(str_cat("put ", from_stdin ? "standard input" : source), total, cli.quiet());
+  const auto send = [&]() -> Status {
+    QANAT_ASSIGN_OR_RETURN(Connection * server, cli.connection());
+    Parameters query = {{"ref", address.ref.to_string()}, {"path", address.path}};
+    if (a.append) query["append"] = "true";
+    if (!a.description.empty()) query["description"] = a.description;
+    return server
+        ->upload(
+            "edit_files", {{"project", address.project}, {"repo", address.repo}}, query,
+            [&](char* buffer, size_t size) -> Result<size_t> {
+              const ssize_t got = read(fd, buffer, size);
+              if (got < 0) return errno_status(errno, source);
+              progress.add(static_cast<uint64_t>(got));
+              return static_cast<size_t>(got);
+            },
+            "application/x-tar")
+        .status();
+  };
+  Status status = send();
+  if (!from_stdin) close(fd);
+  return status;
 }
 
 Status put_url(Cli& cli, const api::Address& address, const std::string& url, const Arguments& a) {
@@ -68,7 +78,7 @@ Status put_url(Cli& cli, const api::Address& address, const std::string& url, co
   if (!a.description.empty()) query["description"] = a.description;
   return server
       ->send<api::CommitInfo>("put_url", {{"project", address.project}, {"repo", address.repo}},
-                              api::PutUrlRequest{url, address.path, a.append}, query)
+                              api::PutUrlRequest{url, address.path, a.append, a.untar}, query)
       .status();
 }
 
@@ -78,11 +88,15 @@ Status put_one(Cli& cli, api::Address address, const std::string& source, const 
   // source's name.
   const bool directory = address.path.empty() || address.path.back() == '/' || several;
   while (!address.path.empty() && address.path.back() == '/') address.path.pop_back();
+  if (a.untar) {
+    return is_url(source) ? put_url(cli, address, source, a) : put_tar(cli, address, source, a);
+  }
+  LocalPut put{address, source, false, a.append, a.description};
   if (source == "-") {
     if (directory)
       return invalid_argument("what is read from standard input has no name",
                               "give it one in the address: REPO@BRANCH:/PATH");
-    return put_descriptor(cli, address, STDIN_FILENO, "standard input", a);
+    return put_local(cli, put);
   }
   if (is_url(source)) {
     if (directory) address.path = join_path(address.path, source_name(source));
@@ -94,14 +108,11 @@ Status put_one(Cli& cli, api::Address address, const std::string& source, const 
     if (!a.recursive)
       return failed_precondition(str_cat(source, " is a folder"),
                                  "Add -r to put everything in it.");
-    return put_folder(cli, address, source, a.append, a.description);
+    put.folder = true;
+    return put_local(cli, put);
   }
-  if (directory) address.path = join_path(address.path, source_name(source));
-  const int fd = open(source.c_str(), O_RDONLY | O_CLOEXEC);
-  if (fd < 0) return errno_status(errno, source);
-  Status status = put_descriptor(cli, address, fd, source, a);
-  close(fd);
-  return status;
+  if (directory) put.address.path = join_path(address.path, source_name(source));
+  return put_local(cli, put);
 }
 
 Result<std::vector<std::string>> read_list(const std::string& file) {
@@ -189,9 +200,11 @@ void add_transfer_commands(Cli& cli) {
       .option("-i,--input-file", a->list, "A file with sources, a line each; - for standard input")
       .flag("-r,--recursive", a->recursive, "Put folders with all they hold")
       .flag("-a,--append", a->append, "Append to files that are there instead of replacing them")
+      .flag("--untar", a->untar, "The sources are tars (not compressed): put the files in them")
       .option("-m,--message", a->description, "Description of the commit")
       .example("qanat put file orders@master:/2017-03.csv -f 2017-03.csv")
       .example("qanat put file -r images@master:/ -f ./photos")
+      .example("zstd -dc dump.tar.zst | qanat put file --untar dumps@master:/2017 -f -")
       .run([&cli, a] { return put(cli, *a); });
   cli.command("get", "file", "Get a file's bytes, or with -r a directory")
       .argument("REPO[@REF]:PATH", a->address, "The file or directory; with -r a pattern too")

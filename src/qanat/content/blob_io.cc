@@ -12,4 +12,21 @@ Result<std::vector<Blob>> BlobReader::read_many(std::span<const BlobRef> refs) {
   return blobs;
 }
 
+namespace {
+
+class AddedChunk : public PendingChunk {
+ public:
+  explicit AddedChunk(Result<BlobRef> added) : added_(std::move(added)) {}
+  Result<BlobRef> wait() override { return added_; }
+
+ private:
+  const Result<BlobRef> added_;
+};
+
+}  // namespace
+
+std::unique_ptr<PendingChunk> BlobWriter::begin_add(std::string_view plain) {
+  return std::make_unique<AddedChunk>(add(BlobKind::kChunk, plain));
+}
+
 }  // namespace qanat::content

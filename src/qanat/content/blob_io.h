@@ -3,6 +3,7 @@
 // BlobStore reads, ContentWriter reads and writes; tests may use a map in memory.
 #pragma once
 
+#include <memory>
 #include <optional>
 #include <span>
 #include <string_view>
@@ -28,6 +29,14 @@ class BlobReader {
   virtual Result<std::vector<Blob>> read_many(std::span<const BlobRef> refs);
 };
 
+// A chunk on its way into a writer.
+class PendingChunk {
+ public:
+  virtual ~PendingChunk() = default;
+  // Its name, once it is known: the chunk is then added. Once, on the writer's thread.
+  virtual Result<BlobRef> wait() = 0;
+};
+
 class BlobWriter : public BlobReader {
  public:
   // Makes sure that the blob will exist once the writer's work is committed, and gives its name.
@@ -35,6 +44,12 @@ class BlobWriter : public BlobReader {
   // caller has computed it (not checked again).
   virtual Result<BlobRef> add(BlobKind kind, std::string_view plain,
                               const Hash* known = nullptr) = 0;
+
+  // As add() of a chunk, in two steps, so that hashing goes on beside the caller; the bytes are
+  // copied. For chunks that are long enough to be worth it. A caller keeps at most ahead() of them.
+  virtual std::unique_ptr<PendingChunk> begin_add(std::string_view plain);
+  // How many begin_add() before the first wait(); 0: begin_add() does all at once.
+  virtual size_t ahead() const { return 0; }
 };
 
 }  // namespace qanat::content

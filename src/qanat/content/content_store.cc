@@ -1,5 +1,6 @@
 #include "qanat/content/content_store.h"
 
+#include <algorithm>
 #include <map>
 #include <thread>
 
@@ -15,6 +16,8 @@ namespace {
 
 // How often replaced segments are looked for, and a failed compaction is tried again.
 constexpr int64_t kMaintenanceIntervalMs = 60'000;
+// They wait for the store, not for a core.
+constexpr size_t kSyncThreads = 4;
 
 // An entry of a pack's footer says "this pack"; outside of it, the pack has to be named.
 std::string rebase_location(std::string_view value, std::string_view object_key) {
@@ -35,11 +38,13 @@ class ContentStoreImpl : public ContentStore {
   ContentStoreImpl(std::string project, meta::Store* meta, object::ObjectStore* objects,
                    std::unique_ptr<SegmentIndex> blob_index,
                    std::unique_ptr<SegmentIndex> result_index, BlockCache* blob_cache,
-                   std::function<SessionMark()> session)
+                   std::function<SessionMark()> session, ThreadPool* encoders, ThreadPool* syncers)
       : project_(std::move(project)),
         meta_(meta),
         objects_(objects),
         session_(std::move(session)),
+        encoders_(encoders),
+        syncers_(syncers),
         blob_index_(std::move(blob_index)),
         result_index_(std::move(result_index)),
         blobs_(project_, objects, blob_index_.get(), blob_cache),
@@ -49,7 +54,8 @@ class ContentStoreImpl : public ContentStore {
   BlobStore& blobs() override { return blobs_; }
   SegmentIndex& results() override { return *result_index_; }
   std::unique_ptr<ContentWriter> new_writer(WriterOptions options) override {
-    return make_packing_writer({meta_, objects_, &blobs_, &epochs_, session_}, options);
+    return make_packing_writer({meta_, objects_, &blobs_, &epochs_, session_, encoders_, syncers_},
+                               options);
   }
 
   // What is due, or (`all`) also what is not urgent.
@@ -66,6 +72,8 @@ class ContentStoreImpl : public ContentStore {
   meta::Store* const meta_;
   object::ObjectStore* const objects_;
   const std::function<SessionMark()> session_;
+  ThreadPool* const encoders_;
+  ThreadPool* const syncers_;
   const std::unique_ptr<SegmentIndex> blob_index_;
   const std::unique_ptr<SegmentIndex> result_index_;
   BlobStore blobs_;
@@ -80,6 +88,13 @@ class ContentStoresImpl : public ContentStores {
         options_(std::move(options)),
         index_cache_(options_.index_cache_bytes),
         blob_cache_(options_.blob_cache_bytes) {
+    size_t threads = options_.write_threads >= 0 ? static_cast<size_t>(options_.write_threads)
+                                                 : std::thread::hardware_concurrency();
+    if (options_.write_threads < 0) threads = std::max<size_t>(threads, 1);
+    if (threads > 0) {
+      encoders_ = std::make_unique<ThreadPool>("encode", threads, 2 * threads);
+      syncers_ = std::make_unique<ThreadPool>("sync-packs", kSyncThreads, 2 * kSyncThreads);
+    }
     if (options_.background) thread_ = std::thread([this] { run(); });
   }
 
@@ -106,9 +121,9 @@ class ContentStoresImpl : public ContentStores {
                              open_index(name, "blobs", rebase_location));
       QANAT_ASSIGN_OR_RETURN(std::unique_ptr<SegmentIndex> results,
                              open_index(name, "results", nullptr));
-      store =
-          std::make_unique<ContentStoreImpl>(std::string(name), meta_, objects_, std::move(blobs),
-                                             std::move(results), &blob_cache_, options_.session);
+      store = std::make_unique<ContentStoreImpl>(std::string(name), meta_, objects_,
+                                                 std::move(blobs), std::move(results), &blob_cache_,
+                                                 options_.session, encoders_.get(), syncers_.get());
     }
     return store.get();
   }
@@ -178,6 +193,8 @@ class ContentStoresImpl : public ContentStores {
   const ContentOptions options_;
   BlockCache index_cache_;
   BlockCache blob_cache_;
+  std::unique_ptr<ThreadPool> encoders_;
+  std::unique_ptr<ThreadPool> syncers_;
 
   Mutex mutex_;
   std::map<std::string, std::unique_ptr<ContentStoreImpl>> projects_ GUARDED_BY(mutex_);

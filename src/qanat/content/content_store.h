@@ -31,6 +31,9 @@ struct ContentOptions {
   std::function<SessionMark()> session;
   std::function<int64_t()> now_ms;  // wall clock; required
   bool background = true;           // compact and remove by itself
+  // Threads that hash and compress for all writers; 0: each writer's own thread does it. -1: one a
+  // core.
+  int write_threads = -1;
 };
 
 class ContentStore {

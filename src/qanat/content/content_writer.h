@@ -17,21 +17,36 @@
 // nothing refers to yet is harmless, and garbage collection leaves it alone while the session
 // lives.
 //
-// Memory: one open pack's nodes (at most 8 MiB) and a write buffer, and the entries of the packs
-// waiting. Destroyed without committed(), it removes the objects that are not registered; also when
-// the transaction's outcome is unknown (kUnavailable): then what happened, or still happens, keeps
-// its objects. Thread-compatible: one thread at a time. One per put, plan or fold.
+// A pipeline: the caller's thread names blobs and asks the index, the pools of the ContentStore
+// compress, append, and make a full pack durable while the next one is filled. Memory: one open
+// pack and at most two closing ones (a write buffer of 1 MiB and at most 8 MiB of nodes each),
+// batches of 256 KiB or one chunk in the pools' queues (two a thread, for all writers together),
+// and the entries of the packs waiting (at most 200,000 beside those of the last packs). Destroyed
+// without committed(), it removes the objects that are not registered; also when the transaction's
+// outcome is unknown (kUnavailable): then what happened, or still happens, keeps its objects.
+// Thread-compatible: one thread at a time. One per put, plan or fold.
 #pragma once
 
 #include <cstdint>
 #include <memory>
+#include <optional>
+#include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
+#include "qanat/chunk/pack.h"
 #include "qanat/content/blob_io.h"
 #include "qanat/meta/store.h"
 
 namespace qanat::content {
+
+// A chunk that the project has, in a pack that is not condemned.
+struct KnownChunk {
+  chunk::PackId pack;
+  uint64_t size = 0;
+  bool ends_in_cut = false;  // see chunk/chunker.h
+};
 
 class ContentWriter : public BlobWriter {
  public:
@@ -44,12 +59,20 @@ class ContentWriter : public BlobWriter {
   Result<BlobRef> add(BlobKind kind, std::string_view plain,
                       const Hash* known = nullptr) override = 0;
 
+  // Which of these chunks are there, for a caller that refers to them without their bytes; what it
+  // refers to it must rely_on(), so that they are still there when the transaction happens.
+  virtual Result<std::vector<std::optional<KnownChunk>>> find_chunks(
+      std::span<const Hash> hashes) = 0;
+  virtual void rely_on(const KnownChunk& chunk) = 0;
+
   // Makes all that was added durable. May be called again after more was added. After an error the
   // writer is of no more use.
   virtual Status flush() = 0;
   // After flush(), with nothing added since: the compares (session alive, epoch unchanged) and the
   // registrations.
   virtual void add_to(meta::Transaction* transaction) const = 0;
+  // The packs that add_to() registers.
+  virtual std::vector<chunk::PackId> waiting_packs() const = 0;
   // The transaction is durable, at this revision: indexes and caches learn of it. More may be added
   // afterwards, for a next transaction.
   virtual void committed(int64_t revision) = 0;

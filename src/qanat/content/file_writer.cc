@@ -1,5 +1,6 @@
 #include "qanat/content/file_writer.h"
 
+#include <deque>
 #include <optional>
 #include <vector>
 
@@ -11,7 +12,9 @@ namespace qanat::content {
 class FileWriter::Impl {
  public:
   explicit Impl(BlobWriter& writer)
-      : writer_(writer), chunker_([this](std::string_view chunk) { return add_chunk(chunk); }) {
+      : writer_(writer),
+        chunker_([this](std::string_view chunk) { return add_chunk(chunk); }),
+        ahead_(writer.ahead()) {
     reset();
   }
 
@@ -22,6 +25,12 @@ class FileWriter::Impl {
     QANAT_RETURN_IF_ERROR(read_tail());
     size_ += bytes.size();
     return feed(bytes);
+  }
+
+  Status append_chunk(uint64_t size, const Hash& hash, bool ends_in_cut) {
+    QANAT_RETURN_IF_ERROR(read_tail());
+    size_ += size;
+    return take_chunk(size, hash, !ends_in_cut);
   }
 
   Status append_file(const FileRef& file) {
@@ -37,8 +46,10 @@ class FileWriter::Impl {
     if (tail_.has_value()) {
       QANAT_RETURN_IF_ERROR(list_chunk(tail_->size, tail_->hash));
     } else {
+      finishing_ = true;
       QANAT_RETURN_IF_ERROR(chunker_.finish());
     }
+    QANAT_RETURN_IF_ERROR(list_hashed(0));
     FileRef file{.size = size_};
     if (one_chunk_) {
       file.kind = BlobKind::kChunk;
@@ -61,6 +72,10 @@ class FileWriter::Impl {
     uint64_t size;
     Hash hash;
   };
+  struct Hashing {
+    uint64_t size;
+    std::unique_ptr<PendingChunk> chunk;
+  };
   struct Frame {
     NodePtr node;
     size_t index;
@@ -69,6 +84,8 @@ class FileWriter::Impl {
 
   void reset() {
     chunker_.reset();
+    hashing_.clear();
+    finishing_ = false;
     builder_.emplace(writer_, nullptr);
     tail_.reset();
     size_ = fed_ = cut_ = 0;
@@ -85,12 +102,34 @@ class FileWriter::Impl {
 
   // From the chunker.
   Status add_chunk(std::string_view chunk) {
-    QANAT_ASSIGN_OR_RETURN(BlobRef ref, writer_.add(BlobKind::kChunk, chunk));
     cut_ += chunk.size();
+    // The last one is waited for at once anyway.
+    if (ahead_ > 0 && !finishing_) {
+      QANAT_RETURN_IF_ERROR(list_hashed(ahead_ - 1));
+      hashing_.push_back({chunk.size(), writer_.begin_add(chunk)});
+      return ok_status();
+    }
+    QANAT_ASSIGN_OR_RETURN(BlobRef ref, writer_.add(BlobKind::kChunk, chunk));
     return list_chunk(chunk.size(), ref.hash);
   }
 
+  // Lists chunks that were begun, in order, until at most `left` of them are on their way.
+  Status list_hashed(size_t left) {
+    while (hashing_.size() > left) {
+      QANAT_ASSIGN_OR_RETURN(const BlobRef ref, hashing_.front().chunk->wait());
+      const uint64_t size = hashing_.front().size;
+      hashing_.pop_front();
+      QANAT_RETURN_IF_ERROR(append_to_list(size, ref.hash));
+    }
+    return ok_status();
+  }
+
   Status list_chunk(uint64_t size, const Hash& hash) {
+    QANAT_RETURN_IF_ERROR(list_hashed(0));
+    return append_to_list(size, hash);
+  }
+
+  Status append_to_list(uint64_t size, const Hash& hash) {
     if (!any_) first_ = hash;
     one_chunk_ = !any_;
     any_ = true;
@@ -138,6 +177,7 @@ class FileWriter::Impl {
       const NodeEntry& entry = frame.node->entries()[frame.index];
       const bool last = frame.last && frame.index + 1 == frame.node->size();
       const int level = frame.node->level();
+      if (at_cut()) QANAT_RETURN_IF_ERROR(list_hashed(0));
       if (frame.node->is_leaf()) {
         QANAT_RETURN_IF_ERROR(take_chunk(entry.totals.bytes, entry.hash(), last));
         ++frame.index;
@@ -160,6 +200,9 @@ class FileWriter::Impl {
   chunk::Chunker chunker_;
   std::optional<NodeBuilder> builder_;
   std::optional<Chunk> tail_;
+  const size_t ahead_;
+  std::deque<Hashing> hashing_;  // cut, not listed yet
+  bool finishing_ = false;
   uint64_t size_ = 0;
   uint64_t fed_ = 0;  // bytes that went through the chunker, and those of them it has cut
   uint64_t cut_ = 0;
@@ -173,6 +216,9 @@ FileWriter::~FileWriter() = default;
 
 Status FileWriter::append(std::string_view bytes) { return impl_->append(bytes); }
 Status FileWriter::append_file(const FileRef& file) { return impl_->append_file(file); }
+Status FileWriter::append_chunk(uint64_t size, const Hash& hash, bool ends_in_cut) {
+  return impl_->append_chunk(size, hash, ends_in_cut);
+}
 uint64_t FileWriter::size() const { return impl_->size(); }
 Result<FileRef> FileWriter::finish() { return impl_->finish(); }
 

@@ -1,8 +1,9 @@
 // FileWriter: bytes to chunks to a FileRef.
 //
 // Bytes are cut into chunks as they come (chunk/chunker.h) and written at once; the list of chunks
-// becomes a tree of nodes that is cut by content in the same way as maps are. So memory is one
-// chunk (1 MiB) and one node per level, whatever the file's size.
+// becomes a tree of nodes that is cut by content in the same way as maps are. Chunks of a long file
+// are hashed beside the caller (BlobWriter::begin_add). So memory is one chunk (1 MiB), those that
+// are being hashed, and one node per level, whatever the file's size.
 //
 // Whole files can be appended without copying them: their chunks are taken over from where the cuts
 // meet again, so that concatenation costs a few chunks, not the files. One thread at a time; after
@@ -29,6 +30,10 @@ class FileWriter {
   FileWriter& operator=(const FileWriter&) = delete;
 
   Status append(std::string_view bytes);
+  // A chunk that is there already. If the bytes so far end in a cut it is taken over unread (but
+  // see `ends_in_cut`, chunk/chunker.h); else its bytes are read and cut like any others. It must
+  // have no cut before its end, as every stored chunk.
+  Status append_chunk(uint64_t size, const Hash& hash, bool ends_in_cut);
   // The bytes of `file`. Reads its chunks only until the cuts agree, and its last one.
   Status append_file(const FileRef& file);
   uint64_t size() const;

@@ -8,10 +8,10 @@
 namespace qanat::content {
 
 PackStream::PackStream(object::ObjectStore* objects, object::ObjectStore::CreateOptions options,
-                       chunk::Encoder* encoder, std::string project, uint64_t epoch)
+                       std::string project, uint64_t epoch)
     : objects_(objects),
       options_(options),
-      writer_([this](std::string_view bytes) { return take(bytes); }, encoder) {
+      writer_([this](std::string_view bytes) { return take(bytes); }, nullptr) {
   id_.epoch = epoch;
   system_random().fill(reinterpret_cast<char*>(id_.id.data()), id_.id.size());
   object_key_ = pack_object_key(project, id_);
@@ -35,8 +35,8 @@ Status PackStream::drain() {
 }
 
 Result<chunk::BlobLocation> PackStream::add(const BlobRef& ref, std::string_view plain,
-                                            const Blob& shared) {
-  QANAT_ASSIGN_OR_RETURN(chunk::BlobLocation location, writer_.add(ref, plain));
+                                            const chunk::Encoded& encoded, const Blob& shared) {
+  QANAT_ASSIGN_OR_RETURN(chunk::BlobLocation location, writer_.add_encoded(ref, plain, encoded));
   location.pack = id_;
   if (shared != nullptr) {
     overlay_.emplace(ref, shared);
@@ -45,8 +45,13 @@ Result<chunk::BlobLocation> PackStream::add(const BlobRef& ref, std::string_view
   return location;
 }
 
+Blob PackStream::node(const BlobRef& ref) const {
+  const auto found = overlay_.find(ref);
+  return found == overlay_.end() ? nullptr : found->second;
+}
+
 Result<Blob> PackStream::read(const BlobRef& ref, const chunk::BlobLocation& location) const {
-  if (auto found = overlay_.find(ref); found != overlay_.end()) return found->second;
+  if (Blob kept = node(ref)) return kept;
   if (location.offset < buffer_offset_) return Blob();
   QANAT_ASSIGN_OR_RETURN(std::string plain, chunk::open_blob(ref, location,
                                                              std::string_view(buffer_).substr(
@@ -56,7 +61,8 @@ Result<Blob> PackStream::read(const BlobRef& ref, const chunk::BlobLocation& loc
 }
 
 bool PackStream::full() const {
-  return writer_.size() >= chunk::kPackTarget || overlay_bytes_ >= kMaxOverlay;
+  return writer_.size() >= chunk::kPackTarget || writer_.blobs() >= kMaxBlobs ||
+         overlay_bytes_ >= kMaxOverlay;
 }
 
 Result<SegmentRegistration> PackStream::close() {

@@ -2,7 +2,7 @@
 //
 // Blobs are appended; bytes are held until about 1 MiB is there, then handed to the object store,
 // so that a small pack is one write. Nodes stay readable until the pack is closed. Destroyed before
-// close(), it leaves nothing behind. One thread.
+// close(), it leaves nothing behind. One thread at a time.
 #pragma once
 
 #include <cstdint>
@@ -21,14 +21,17 @@ namespace qanat::content {
 
 class PackStream {
  public:
-  // Borrowed: objects, encoder.
+  // Borrowed: objects.
   PackStream(object::ObjectStore* objects, object::ObjectStore::CreateOptions options,
-             chunk::Encoder* encoder, std::string project, uint64_t epoch);
+             std::string project, uint64_t epoch);
 
   const chunk::PackId& id() const { return id_; }
 
   // Where the blob lies, its pack included. An error leaves the pack useless.
-  Result<chunk::BlobLocation> add(const BlobRef& ref, std::string_view plain, const Blob& shared);
+  Result<chunk::BlobLocation> add(const BlobRef& ref, std::string_view plain,
+                                  const chunk::Encoded& encoded, const Blob& shared);
+  // A node of this pack, null for other blobs. Also while another thread is in close().
+  Blob node(const BlobRef& ref) const;
   // A blob of this pack that is still in memory; null if its bytes have gone to the store.
   Result<Blob> read(const BlobRef& ref, const chunk::BlobLocation& location) const;
 
@@ -40,6 +43,7 @@ class PackStream {
  private:
   static constexpr size_t kBuffer = 1u << 20;
   static constexpr size_t kMaxOverlay = 8u << 20;
+  static constexpr size_t kMaxBlobs = 64u << 10;  // an entry costs about 150 bytes of memory
 
   Status take(std::string_view bytes);
   Status drain();

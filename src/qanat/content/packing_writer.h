@@ -4,6 +4,7 @@
 #include <functional>
 #include <memory>
 
+#include "qanat/base/thread_pool.h"
 #include "qanat/content/blob_store.h"
 #include "qanat/content/content_store.h"
 #include "qanat/content/content_writer.h"
@@ -18,6 +19,8 @@ struct WriterContext {
   BlobStore* blobs = nullptr;
   EpochReader* epochs = nullptr;
   std::function<SessionMark()> session;  // null: no session
+  ThreadPool* encoders = nullptr;  // hash and compress; null: the writer's own thread does it all
+  ThreadPool* syncers = nullptr;   // make closed packs durable
 };
 
 std::unique_ptr<ContentWriter> make_packing_writer(WriterContext context,

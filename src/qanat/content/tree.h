@@ -102,11 +102,6 @@ Result<bool> diff_trees(BlobReader& reader, const TreeRoot& a, const TreeRoot& b
                         std::string_view prefix, const TreeDiffVisitor& visit,
                         std::string_view after = {});
 
-// Whether what is at `path` (a file, a directory, nothing) differs. Reads no further than to where
-// the ways to it are the same in both trees: what a history asks of one commit after another.
-Result<bool> differs_at(BlobReader& reader, const TreeRoot& a, const TreeRoot& b,
-                        std::string_view path);
-
 // The matches of `glob` (files and directories) whose content was added, changed or removed, in
 // path order: what changes a pipeline's datums. Equal subtrees are not read.
 Result<bool> diff_matches(BlobReader& reader, const TreeRoot& a, const TreeRoot& b,

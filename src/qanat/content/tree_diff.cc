@@ -1,4 +1,5 @@
 #include "qanat/base/path.h"
+#include "qanat/content/path_difference.h"
 #include "qanat/content/prolly.h"
 #include "qanat/content/tree.h"
 #include "qanat/content/tree_order.h"

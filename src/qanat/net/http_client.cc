@@ -15,6 +15,7 @@ namespace {
 using SteadyClock = std::chrono::steady_clock;
 
 constexpr size_t kBufferBytes = 64 << 10;
+constexpr size_t kSourceBytes = 256 << 10;  // of a streamed body at a time
 constexpr Milliseconds kContinueWait{1'000};
 
 bool is_idempotent(Method method) {
@@ -331,8 +332,8 @@ class Exchange {
     while (!stop) {
       // Room for a chunk's length in front: ten characters are enough for any piece.
       constexpr size_t kFront = 10;
-      buffer.resize(kFront + kBufferBytes);
-      Result<size_t> got = request_.source(buffer.data() + kFront, kBufferBytes);
+      buffer.resize(kFront + kSourceBytes);
+      Result<size_t> got = request_.source(buffer.data() + kFront, kSourceBytes);
       if (!got.ok()) return source_failed_ = got.status();
       if (!chunked && *got > left) {
         return source_failed_ = internal_error("the request's body is longer than announced");

@@ -24,7 +24,7 @@ struct Message {
 
   size_t take_body(beast::string_view body, beast::error_code& error) {
     size_t take = std::min(body.size(), output_left);
-    std::memcpy(output, body.data(), take);
+    std::memmove(output, body.data(), take);
     output += take;
     output_left -= take;
     if (take < body.size()) error = http::error::need_buffer;

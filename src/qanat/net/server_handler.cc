@@ -130,27 +130,56 @@ class HandlerRequest : public Request {
         if (parsed.produced > 0) return parsed.produced;
         if (parsed.consumed > 0) continue;
       }
+      if (size >= kReadBytes && connection_.unread().empty()) {
+        QANAT_ASSIGN_OR_RETURN(const size_t produced, receive_into(buffer, size, latest));
+        if (produced > 0) return produced;
+        continue;
+      }
       QANAT_RETURN_IF_ERROR(receive(latest));
     }
     return size_t{0};
   }
 
-  Status receive(SteadyClock::time_point latest) {
-    if (awaits_continue_ && connection_.unread().empty()) {
-      QANAT_RETURN_IF_ERROR(send_all(connection_.fd.get(), {"HTTP/1.1 100 Continue\r\n\r\n"},
-                                     options_.write_timeout));
+  // A large read goes straight to where the handler wants it, and is parsed in place: what comes
+  // out of a piece is never longer than the piece.
+  Result<size_t> receive_into(char* buffer, size_t size, SteadyClock::time_point latest) {
+    QANAT_RETURN_IF_ERROR(answer_continue());
+    QANAT_ASSIGN_OR_RETURN(const size_t got, receive_some(buffer, size, latest));
+    QANAT_ASSIGN_OR_RETURN(const auto parsed,
+                           connection_.parser->parse_body({buffer, got}, buffer, got));
+    if (parsed.consumed < got) {
+      connection_.input.assign(buffer + parsed.consumed, got - parsed.consumed);
+      connection_.position = 0;
     }
-    awaits_continue_ = false;
+    return parsed.produced;
+  }
+
+  Status receive(SteadyClock::time_point latest) {
+    QANAT_RETURN_IF_ERROR(answer_continue());
     std::string& input = connection_.input;
     input.erase(0, connection_.position);
     connection_.position = 0;
-    size_t before = input.size();
+    const size_t before = input.size();
+    input.resize(before + kReadBytes);
+    const auto got = receive_some(input.data() + before, kReadBytes, latest);
+    input.resize(before + (got.ok() ? *got : 0));
+    return got.status();
+  }
+
+  Status answer_continue() {
+    const bool send = awaits_continue_ && connection_.unread().empty();
+    awaits_continue_ = false;
+    if (!send) return ok_status();
+    return send_all(connection_.fd.get(), {"HTTP/1.1 100 Continue\r\n\r\n"},
+                    options_.write_timeout);
+  }
+
+  // At least one byte.
+  Result<size_t> receive_some(char* buffer, size_t size, SteadyClock::time_point latest) {
     while (true) {
-      input.resize(before + kReadBytes);
-      ssize_t got = recv(connection_.fd.get(), input.data() + before, kReadBytes, MSG_DONTWAIT);
-      int error = errno;
-      input.resize(before + (got > 0 ? static_cast<size_t>(got) : 0));
-      if (got > 0) return ok_status();
+      const ssize_t got = recv(connection_.fd.get(), buffer, size, MSG_DONTWAIT);
+      const int error = errno;
+      if (got > 0) return static_cast<size_t>(got);
       if (got == 0) return cancelled("the client closed the connection before the end of the body");
       if (error == EINTR) continue;
       if (error != EAGAIN) return cancelled(str_cat("the client went away: ", strerror(error)));

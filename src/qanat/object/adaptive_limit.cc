@@ -15,10 +15,10 @@ constexpr std::chrono::milliseconds kLook{50};
 
 AdaptiveLimit::AdaptiveLimit(int most) : most_(std::max(most, 1)), limit_(most_) {}
 
-Status AdaptiveLimit::acquire(net::Deadline deadline, const net::CancelSignal* cancel) {
+Status AdaptiveLimit::acquire(net::Deadline deadline, const net::CancelSignal& cancel) {
   MutexLock lock(mutex_);
   while (true) {
-    if (cancel != nullptr && cancel->cancelled()) return cancelled("given up");
+    if (cancel.cancelled()) return cancelled("given up");
     const auto now = SteadyClock::now();
     if (now >= not_before_ && used_ < static_cast<int>(limit_)) {
       ++used_;

@@ -22,7 +22,7 @@ class AdaptiveLimit {
 
   // Waits for a place; kDeadlineExceeded if there is none in time, kCancelled. Each OK needs one
   // release().
-  Status acquire(net::Deadline deadline, const net::CancelSignal* cancel);
+  Status acquire(net::Deadline deadline, const net::CancelSignal& cancel);
   // kThrottled halves the limit, at most once in a while, so that the answers to requests that were
   // sent together count once; kSuccess raises it by 1 after as many successes as it is high.
   void release(Outcome outcome);

@@ -46,6 +46,7 @@ class AzureService : public BlobService, private StoreDialect {
   Result<int64_t> size(const std::string& key) override;
   Status remove(const std::string& key, bool hurried) override;
   Result<ListPage> list(const std::string& prefix, const std::string& from) override;
+  void cancel() override { client_.cancel(); }
   bool limits_range() const override { return false; }
   bool limits_size() const override { return false; }
   Result<PresignedRequest> presign_read(const std::string& key, int64_t offset, int64_t length,

@@ -61,6 +61,9 @@ class BlobService {
   virtual Status remove(const std::string& key, bool hurried) = 0;
   virtual Result<ListPage> list(const std::string& prefix, const std::string& from) = 0;
 
+  // As ObjectStore::cancel().
+  virtual void cancel() = 0;
+
   virtual bool limits_range() const = 0;
   virtual bool limits_size() const = 0;
   virtual Result<PresignedRequest> presign_read(const std::string& key, int64_t offset,

@@ -47,6 +47,7 @@ class CachingObjectStore : public ObjectStore {
   Status remove(std::string_view key) override;
   Status list(std::string_view prefix, const Visitor& each) const override;
   std::string describe() const override;
+  void cancel() override { store_->cancel(); }
   PresignedUrls* presigned_urls() override { return store_->presigned_urls(); }
 
   // Bytes on disk now.

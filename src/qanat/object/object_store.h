@@ -101,6 +101,10 @@ class ObjectStore {
   // on finish)".
   virtual std::string describe() const = 0;
 
+  // For a server that stops: calls that wait for a store that does not answer end soon, they and
+  // all later ones with kCancelled. A local store has nothing to wait for.
+  virtual void cancel() {}
+
   // Presigned requests, if this store has them (presigned_urls.h); owned by the store.
   virtual PresignedUrls* presigned_urls() { return nullptr; }
 };

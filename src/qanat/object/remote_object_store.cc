@@ -11,6 +11,7 @@ namespace qanat::object {
 namespace {
 
 constexpr int kSmallParts = 1000;
+constexpr size_t kGrowUpTo = 1 << 20;
 constexpr std::chrono::seconds kLongestLifetime{7 * 24 * 3600};
 
 struct Counters {
@@ -43,6 +44,7 @@ class RemoteObjectStore::Writer : public ObjectWriter {
     Status status = upload_.empty() ? put() : complete();
     if (!status.ok()) return give_up(status);
     closed_ = true;
+    if (cancel_) store_.forget(cancel_);
     counters().created.add();
     counters().written.add(static_cast<uint64_t>(size_));
     return ok_status();
@@ -51,10 +53,11 @@ class RemoteObjectStore::Writer : public ObjectWriter {
   void abort() override {
     if (closed_) return;
     closed_ = true;
-    if (!upload_.empty()) {
+    if (cancel_) {
       cancel_->cancel();
       wait_for_parts(0);
-      store_.service_->abort_upload(whole_key_, upload_);
+      if (!upload_.empty()) store_.service_->abort_upload(whole_key_, upload_);
+      store_.forget(cancel_);
     }
     // A request that seemed to fail may have made the object all the same, or may do so yet.
     if (sent_) (void)store_.service_->remove(whole_key_, /*hurried=*/true);
@@ -87,6 +90,8 @@ class RemoteObjectStore::Writer : public ObjectWriter {
       // Only once more bytes come, so that an object of exactly one part is one request.
       if (buffer_.size() >= part_size()) QANAT_RETURN_IF_ERROR(send_part());
       const size_t piece = std::min(bytes.size(), part_size() - buffer_.size());
+      // Once it is not small any more, a whole part at once: doubling would take up to two.
+      if (buffer_.size() + piece > kGrowUpTo) buffer_.reserve(part_size());
       buffer_.append(bytes.substr(0, piece));
       bytes.remove_prefix(piece);
     }
@@ -113,7 +118,7 @@ class RemoteObjectStore::Writer : public ObjectWriter {
       return too_large(str_cat("it has more than ", store_.service_->max_parts(), " parts"));
     }
     if (upload_.empty()) {
-      cancel_ = std::make_shared<net::CancelSignal>();
+      cancel_ = store_.new_signal();
       QANAT_ASSIGN_OR_RETURN(upload_, store_.service_->begin_upload(whole_key_, id_));
     }
     wait_for_parts(store_.options_.parts_in_flight - 1);
@@ -264,6 +269,25 @@ Result<PresignedRequest> RemoteObjectStore::presign_write(std::string_view key, 
     return invalid_argument("a presigned write has a size, and lives from a second to 7 days");
   }
   return service_->presign_write(whole, size, lifetime);
+}
+
+std::shared_ptr<net::CancelSignal> RemoteObjectStore::new_signal() {
+  auto signal = std::make_shared<net::CancelSignal>();
+  MutexLock lock(mutex_);
+  signals_.insert(signal);
+  return signal;
+}
+
+void RemoteObjectStore::forget(const std::shared_ptr<net::CancelSignal>& signal) {
+  MutexLock lock(mutex_);
+  signals_.erase(signal);
+}
+
+// An upload that begins afterwards ends with its first request.
+void RemoteObjectStore::cancel() {
+  service_->cancel();
+  MutexLock lock(mutex_);
+  for (const auto& signal : signals_) signal->cancel();
 }
 
 std::string RemoteObjectStore::describe() const { return service_->describe(); }

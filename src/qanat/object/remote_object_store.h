@@ -12,8 +12,10 @@
 #pragma once
 
 #include <memory>
+#include <set>
 #include <string>
 
+#include "qanat/base/thread_annotations.h"
 #include "qanat/base/thread_pool.h"
 #include "qanat/object/blob_service.h"
 #include "qanat/object/object_store.h"
@@ -43,6 +45,7 @@ class RemoteObjectStore : public ObjectStore, private PresignedUrls {
   // Asks for one page at a time. Keys that are none of ours (check_key) are left out.
   Status list(std::string_view prefix, const Visitor& each) const override;
   std::string describe() const override;
+  void cancel() override;
   PresignedUrls* presigned_urls() override { return this; }
 
  private:
@@ -55,10 +58,15 @@ class RemoteObjectStore : public ObjectStore, private PresignedUrls {
   Result<PresignedRequest> presign_write(std::string_view key, int64_t size,
                                          std::chrono::seconds lifetime) override;
   Result<std::string> whole_key(std::string_view key) const;
+  // For one upload in parts.
+  std::shared_ptr<net::CancelSignal> new_signal();
+  void forget(const std::shared_ptr<net::CancelSignal>& signal);
 
   const std::unique_ptr<BlobService> service_;
   const std::string prefix_;
   const RemoteStoreOptions options_;
+  Mutex mutex_;
+  std::set<std::shared_ptr<net::CancelSignal>> signals_ GUARDED_BY(mutex_);  // of uploads
   ThreadPool uploads_;
 };
 

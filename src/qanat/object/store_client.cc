@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <cstring>
 #include <optional>
-#include <thread>
 
 #include "qanat/base/clock.h"
 #include "qanat/base/counters.h"
@@ -31,17 +30,13 @@ Counters& counters() {
 }
 
 // False if it was cancelled.
-bool sleep_until(net::Deadline moment, const net::CancelSignal* cancel) {
+bool sleep_until(net::Deadline moment, const net::CancelSignal& cancel) {
   while (true) {
     const auto left = std::chrono::ceil<milliseconds>(moment - SteadyClock::now());
     if (left.count() <= 0) return true;
-    if (cancel == nullptr) {
-      std::this_thread::sleep_for(left);
-      continue;
-    }
-    pollfd waiting{cancel->fd(), POLLIN, 0};
+    pollfd waiting{cancel.fd(), POLLIN, 0};
     (void)poll(&waiting, 1, static_cast<int>(std::min<int64_t>(left.count(), 60'000)));
-    if (cancel->cancelled()) return false;
+    if (cancel.cancelled()) return false;
   }
 }
 
@@ -90,6 +85,10 @@ StoreClient::StoreClient(net::ClientOptions client, RetryOptions options, StoreD
       }()),
       limit_(options.max_requests) {}
 
+const net::CancelSignal& StoreClient::signal_of(const StoreRequest& request) const {
+  return request.cancel ? *request.cancel : *cancel_;
+}
+
 milliseconds StoreClient::jitter(int attempt) const {
   int64_t most = options_.first_wait.count();
   for (int i = 1; i < attempt && most < options_.longest_wait.count(); ++i) most *= 2;
@@ -104,7 +103,7 @@ Result<StoreAnswer> StoreClient::exchange(const StoreRequest& request, net::Dead
   http.url = request.url;
   http.headers = request.headers;
   QANAT_RETURN_IF_ERROR(dialect_.sign(request, http.url, http.headers, key));
-  http.cancel = request.cancel;
+  http.cancel = request.cancel ? request.cancel : cancel_;
   http.total_timeout =
       std::max(std::chrono::ceil<milliseconds>(deadline - SteadyClock::now()), milliseconds(1));
   if (request.method == net::Method::kPut || request.method == net::Method::kPost) {
@@ -151,7 +150,7 @@ Result<StoreAnswer> StoreClient::exchange(const StoreRequest& request, net::Dead
 StoreClient::Attempt StoreClient::try_once(const StoreRequest& request, const Check& check,
                                            net::Deadline deadline) {
   Attempt attempt;
-  if (Status status = limit_.acquire(deadline, request.cancel.get()); !status.ok()) {
+  if (Status status = limit_.acquire(deadline, signal_of(request)); !status.ok()) {
     attempt.refusal = {Refusal::Kind::kFinal, status};
     return attempt;
   }
@@ -212,7 +211,7 @@ Result<StoreAnswer> StoreClient::run(const StoreRequest& request, const Check& c
                   attempt.retry_after ? ", and it asks to wait longer than there is time" : ""));
     }
     if (attempt.retry_after) limit_.pause_until(next);
-    if (!sleep_until(next, request.cancel.get())) return cancelled("given up");
+    if (!sleep_until(next, signal_of(request))) return cancelled("given up");
     counters().retries.add();
   }
 }

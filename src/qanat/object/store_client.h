@@ -41,7 +41,7 @@ struct StoreRequest {
   std::string_view body;  // lives as long as the call
   std::string body_hash;  // SHA-256 in hex, where the dialect wants it
   uint64_t max_answer_bytes = 1 << 20;
-  std::shared_ptr<net::CancelSignal> cancel;  // may be null
+  std::shared_ptr<net::CancelSignal> cancel;  // null: the client's own
   int max_attempts = 0;                       // 0: as the options say
 };
 
@@ -89,6 +89,9 @@ class StoreClient {
   Result<StoreAnswer> run(const StoreRequest& request, const Check& check = {},
                           bool* unsure = nullptr);
 
+  // Ends the requests that have no signal of their own, now and from now on, with kCancelled.
+  void cancel() { cancel_->cancel(); }
+
   const AdaptiveLimit& limit() const { return limit_; }
 
  private:
@@ -97,11 +100,13 @@ class StoreClient {
   Result<StoreAnswer> exchange(const StoreRequest& request, net::Deadline deadline,
                                std::string& key);
   std::chrono::milliseconds jitter(int attempt) const;
+  const net::CancelSignal& signal_of(const StoreRequest& request) const;
 
   const RetryOptions options_;
   StoreDialect& dialect_;
   net::HttpClient client_;
   AdaptiveLimit limit_;
+  const std::shared_ptr<net::CancelSignal> cancel_ = std::make_shared<net::CancelSignal>();
 };
 
 }  // namespace qanat::object

@@ -491,6 +491,7 @@ Status Controller::plan_and_start(std::shared_ptr<const CompiledSpec> spec, cons
           str_cat("the record of job ", record.base_wave, " of pipeline ", name_, " is missing"));
     PlanBase plan_base;
     QANAT_ASSIGN_OR_RETURN(plan_base.table, content::MapRoot::from_text(base->table));
+    QANAT_ASSIGN_OR_RETURN(plan_base.ids, content::MapRoot::from_text(base->ids));
     for (const JobInput& input : base->inputs) {
       QANAT_ASSIGN_OR_RETURN(plan_base.roots.emplace_back(),
                              content::TreeRoot::from_text(input.root));
@@ -499,7 +500,8 @@ Status Controller::plan_and_start(std::shared_ptr<const CompiledSpec> spec, cons
     if (base->spec_version != spec->record.version) {
       QANAT_ASSIGN_OR_RETURN(base_spec, load_spec(*services_.meta, project_, name_,
                                                   base->spec_version, services_.runner_kind));
-      if (spec->record.keep_results) request.mode = PlanMode::kKeepResults;
+      QANAT_ASSIGN_OR_RETURN(const bool keeps, keeps_results_of(base->spec_version, spec->record));
+      if (keeps) request.mode = PlanMode::kKeepResults;
       if (spec->record.reprocess) request.mode = PlanMode::kReprocess;
     }
     plan_base.shape = &base_spec->shape;
@@ -512,6 +514,7 @@ Status Controller::plan_and_start(std::shared_ptr<const CompiledSpec> spec, cons
   SegmentResultIndex results(content->results());
   QANAT_ASSIGN_OR_RETURN(const Plan plan, make_plan(*writer, request, results, services_.scratch));
   record.plan = plan.table.to_text();
+  record.ids = plan.ids.to_text();
   record.counts.total = static_cast<int64_t>(plan.counts.total);
   record.counts.to_run = static_cast<int64_t>(plan.counts.pending);
   record.counts.skipped = static_cast<int64_t>(plan.counts.reused + plan.counts.unchanged);
@@ -543,6 +546,21 @@ Status Controller::plan_and_start(std::shared_ptr<const CompiledSpec> spec, cons
     if (!pipeline) return conflict(str_cat("pipeline ", name_, " was deleted"));
     QANAT_RETURN_IF_ERROR(writer->recheck());
   }
+}
+
+// An update --keep-results holds for as long as the code stays what it was then, also if the first
+// job after it failed and others updated the rest of the spec since.
+Result<bool> Controller::keeps_results_of(int64_t base_version, SpecRecord spec) const {
+  while (!spec.keep_results) {
+    const std::string key = spec_key(project_, name_, spec.version - 1);
+    if (spec.version - 1 <= base_version) return false;
+    QANAT_ASSIGN_OR_RETURN(const auto found, services_.meta->get(key));
+    if (!found) return false;
+    QANAT_ASSIGN_OR_RETURN(auto before, decode<SpecRecord>(key, found->value));
+    if (before.transform_hash != spec.transform_hash) return false;
+    spec = std::move(before);
+  }
+  return true;
 }
 
 Status Controller::start_run(std::shared_ptr<const CompiledSpec> spec, JobRecord record,
@@ -715,6 +733,7 @@ Status Controller::end_unrun(const Waiting& next, const CompiledSpec& spec, JobS
   if (record.created_ms == 0) record.created_ms = services_.clock->wall_ms();
   if (!inputs.empty()) record.inputs = std::move(inputs);
   record.plan.clear();
+  record.ids.clear();
   record.journal.clear();
   record.stopping.clear();
   content::TreeRoot root;

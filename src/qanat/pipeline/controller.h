@@ -105,6 +105,8 @@ class Controller : public std::enable_shared_from_this<Controller> {
   Status start_run(std::shared_ptr<const CompiledSpec> spec, JobRecord record, int64_t revision,
                    bool resumed);
   Status finish(JobRun& run);
+  // Whether results of version `base_version` are accepted as those of `spec`, a later one.
+  Result<bool> keeps_results_of(int64_t base_version, SpecRecord spec) const;
   // Makes the results of a job that was begun with another spec reusable.
   Status keep_results(const JobRecord& record, const CompiledSpec& spec);
   // Ends a job without running it.

@@ -195,29 +195,31 @@ Result<std::optional<DatumRow>> DatumTable::find(std::string_view sort_key) cons
   return std::optional<DatumRow>(std::move(row));
 }
 
-Result<std::optional<KeyedRow>> DatumTable::find_by_id(std::string_view id) const {
+Result<std::optional<KeyedRow>> DatumTable::find_by_id(std::string_view id,
+                                                       const content::MapRoot& ids) const {
   if (id.size() < kShortestIdPrefix || id.size() > 2 * Hash::kSize) {
     return invalid_argument(
         str_cat(qanat::quoted(id), " is not a datum id"),
         str_cat("Give its 64 hex digits, or at least the first ", kShortestIdPrefix, "."));
   }
   const std::string wanted = to_lower(id);
-  std::optional<KeyedRow> found;
-  content::MapCursor cursor(content::kPlainMap, *reader_, root_);
-  QANAT_RETURN_IF_ERROR(cursor.seek_first());
-  while (cursor.valid()) {
-    if (datum_id(cursor.key()).to_hex().starts_with(wanted)) {
-      if (found) {
-        return invalid_argument(str_cat("several datums have ids that begin with ", id),
-                                "Give more of its digits.");
-      }
-      QANAT_ASSIGN_OR_RETURN(DatumRow row, decode_row(cursor.value()));
-      found = KeyedRow{std::string(cursor.key()), std::move(row)};
-      if (wanted.size() == 2 * Hash::kSize) break;
+  const auto from = from_hex(wanted.size() % 2 == 0 ? wanted : wanted + "0");
+  if (!from.ok()) return invalid_argument(str_cat(qanat::quoted(id), " is not a datum id"));
+  std::optional<std::string> sort_key;
+  content::MapCursor cursor(content::kPlainMap, *reader_, ids);
+  QANAT_RETURN_IF_ERROR(cursor.seek(*from));
+  while (cursor.valid() && to_hex(cursor.key()).starts_with(wanted)) {
+    if (sort_key) {
+      return invalid_argument(str_cat("several datums have ids that begin with ", id),
+                              "Give more of its digits.");
     }
+    sort_key = cursor.value();
     QANAT_RETURN_IF_ERROR(cursor.next());
   }
-  return found;
+  if (!sort_key) return std::optional<KeyedRow>();
+  QANAT_ASSIGN_OR_RETURN(auto row, find(*sort_key));
+  if (!row) return std::optional<KeyedRow>();
+  return std::optional<KeyedRow>(KeyedRow{*std::move(sort_key), *std::move(row)});
 }
 
 Result<std::vector<KeyedRow>> DatumTable::page(uint64_t first, size_t limit) const {

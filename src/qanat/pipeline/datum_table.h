@@ -108,9 +108,10 @@ class DatumTable {
   uint64_t size() const { return root_.totals.count; }
 
   Result<std::optional<DatumRow>> find(std::string_view sort_key) const;
-  // By datum id (a hash, so the table is searched from the front: cost grows with its size). 64 hex
+  // By datum id, through the map from ids to sort keys that the plan made (Plan::ids). 64 hex
   // digits, or a beginning of at least 8 that fits one datum only (kInvalidArgument if several).
-  Result<std::optional<KeyedRow>> find_by_id(std::string_view id) const;
+  Result<std::optional<KeyedRow>> find_by_id(std::string_view id,
+                                             const content::MapRoot& ids) const;
   // Up to `limit` rows from the `first`th on, in order.
   Result<std::vector<KeyedRow>> page(uint64_t first, size_t limit) const;
   // In order, until `visit` gives false; with `after`: rows above that key.

@@ -4,7 +4,6 @@
 
 #include "qanat/base/log.h"
 #include "qanat/base/string.h"
-#include "qanat/pipeline/journal.h"
 
 namespace qanat::pipeline {
 namespace {
@@ -12,6 +11,11 @@ namespace {
 // A worker should come back about once a second: less often wastes workers at a job's end, more
 // often wastes round trips.
 constexpr int64_t kBatchMs = 1000;
+
+// Of a group's transaction, for the packs of reports with many bytes: at most 64 in all, of which
+// the group's own pack and the job's record need a few.
+constexpr size_t kOperations = 50;
+constexpr size_t kReportCost = 512;  // a journal entry and what is kept of it meanwhile
 
 }  // namespace
 
@@ -42,6 +46,26 @@ Result<std::shared_ptr<JobRun>> JobRun::open(const Services& services, std::stri
   std::shared_ptr<JobRun> run(new JobRun(services, std::move(project), std::move(pipeline), spec,
                                          std::move(record), mod_revision, std::move(base_table),
                                          resumed, std::move(on_idle)));
+  Gatherer<Report>::Options gather;
+  gather.every_ms = kGatherMs;
+  gather.max_cost = kMaxGroupBytes;
+  // A run that was given up may end while reports wait; their workers learn it when they ask again.
+  gather.handle = [weak = std::weak_ptr<JobRun>(run)](std::vector<Report> group) {
+    if (const auto self = weak.lock()) {
+      self->commit(std::move(group));
+    } else {
+      for (Report& report : group) report.answer(unavailable("the job is over", "try again"));
+    }
+  };
+  // When every worker that holds datums has brought something, waiting for more brings nothing.
+  gather.complete = [weak = std::weak_ptr<JobRun>(run)](size_t waiting) {
+    const auto self = weak.lock();
+    if (!self) return true;
+    MutexLock lock(self->mutex_);
+    return waiting >= self->leases_.holders();
+  };
+  run->reports_ =
+      std::make_shared<Gatherer<Report>>(std::move(gather), *services.clock, services.later);
   QANAT_RETURN_IF_ERROR(run->read_journal_keys());
   MutexLock lock(run->mutex_);
   QANAT_RETURN_IF_ERROR(run->refill());
@@ -182,28 +206,67 @@ void JobRun::add_counts(JobCounts& counts, const Reported& report) const {
   counts.upload_bytes += static_cast<int64_t>(report.output_bytes);
 }
 
-Result<std::vector<std::string>> JobRun::report(std::vector<Reported> reports,
-                                                content::ContentWriter& writer) {
+void JobRun::report(std::vector<Reported> reports, std::unique_ptr<ReportContent> content,
+                    Answer answer) {
   // Many bytes are made durable before the line is entered, so that a big upload holds up nobody.
-  if (writer.stats().stored_bytes > (1u << 20)) QANAT_RETURN_IF_ERROR(writer.flush());
-  MutexLock journal_lock(journal_mutex_);
-  std::vector<std::string> unknown;
-  std::vector<std::string> accepted;
-  std::vector<JournalEntry> entries;
-  std::set<std::string> once;
-  JobRecord next;
-  int64_t revision = 0;
-  {
-    MutexLock lock(mutex_);
-    next = record_;
-    revision = mod_revision_;
-    for (Reported& reported : reports) {
-      QANAT_ASSIGN_OR_RETURN(const Ticket* ticket, find_in_hand(reported.datum));
-      if (ticket == nullptr || !once.insert(reported.datum).second) {
-        unknown.push_back(reported.datum);
+  if (content->writer() != nullptr || reports_->waiting_cost() > kMaxWaitingBytes) {
+    const Status durable = content->make_durable();
+    if (!durable.ok()) return answer(durable);
+  }
+  size_t cost = content->bytes_in_memory() + reports.size() * kReportCost;
+  if (content->writer() != nullptr) {
+    const size_t operations =
+        std::min<size_t>(content->writer()->stats().packs, content::ContentWriter::kMaxOperations) +
+        content::ContentWriter::kMaxCompares;
+    cost = std::max(cost, operations * kMaxGroupBytes / kOperations);
+  }
+  Report report;
+  report.datums = std::move(reports);
+  report.content = std::move(content);
+  report.answer = std::move(answer);
+  reports_->add(std::move(report), cost);
+}
+
+Result<std::vector<std::string>> JobRun::report(std::vector<Reported> reports,
+                                                std::unique_ptr<ReportContent> content) {
+  struct Waiter {
+    Mutex mutex;
+    CondVar changed;
+    std::optional<Result<std::vector<std::string>>> answer GUARDED_BY(mutex);
+  };
+  const auto waiter = std::make_shared<Waiter>();
+  report(std::move(reports), std::move(content),
+         [waiter](Result<std::vector<std::string>> unknown) {
+           MutexLock lock(waiter->mutex);
+           waiter->answer = std::move(unknown);
+           waiter->changed.notify_all();
+         });
+  MutexLock lock(waiter->mutex);
+  while (!waiter->answer) waiter->changed.wait(waiter->mutex);
+  return *std::move(waiter->answer);
+}
+
+JobRun::Next JobRun::next_record(std::vector<Report>& group) {
+  Next next;
+  std::set<std::string_view> once;
+  MutexLock lock(mutex_);
+  next.record = record_;
+  next.revision = mod_revision_;
+  for (Report& report : group) {
+    report.unknown.clear();
+    report.accepted.clear();
+    for (const Reported& reported : report.datums) {
+      if (!report.status.ok()) break;
+      const auto ticket = find_in_hand(reported.datum);
+      if (!ticket.ok()) {
+        report.status = ticket.status();
+        break;
+      }
+      if (*ticket == nullptr || !once.insert(reported.datum).second) {
+        report.unknown.push_back(reported.datum);
         continue;
       }
-      DatumRow row = ticket->row;
+      DatumRow row = (*ticket)->row;
       row.state = reported.row.state;
       row.origin = id_;
       row.output = reported.row.output;
@@ -212,65 +275,123 @@ Result<std::vector<std::string>> JobRun::report(std::vector<Reported> reports,
       row.exit_code = reported.row.exit_code;
       row.attempts = reported.row.attempts;
       row.message = reported.row.message;
-      add_counts(next.counts, reported);
-      entries.push_back({ticket->sort_key, encode_row(row)});
-      accepted.push_back(reported.datum);
+      add_counts(next.record.counts, reported);
+      next.entries.push_back({(*ticket)->sort_key, encode_row(row)});
+      report.accepted.push_back(reported.datum);
     }
   }
-  if (entries.empty()) return unknown;
+  return next;
+}
 
-  Hash before;
-  if (!next.journal.empty()) {
-    QANAT_ASSIGN_OR_RETURN(before, Hash::from_hex(next.journal));
-  }
-  QANAT_ASSIGN_OR_RETURN(
-      const content::BlobRef node,
-      writer.add(content::BlobKind::kNode, encode_journal_node(before, entries)));
-  next.journal = node.hash.to_hex();
-  const std::string key = job_key(project_, pipeline_, next.wave);
+JobRun::Outcome JobRun::try_commit(std::vector<Report>& group, Next& next) {
+  auto in_it = [](const Report& report) { return report.status.ok() && !report.accepted.empty(); };
+  auto fail_all = [&](const Status& status) {
+    for (Report& report : group) {
+      if (in_it(report)) report.status = status;
+    }
+    return Outcome::kFailed;
+  };
+  const auto content = services_.contents->project(project_);
+  if (!content.ok()) return fail_all(content.status());
+  // What ends work that is under way may use the reserve: a full disk must not strand a running
+  // job.
+  const auto writer = (*content)->new_writer({.may_use_reserve = true});
+  auto write = [&]() -> Status {
+    for (const Report& report : group) {
+      if (in_it(report)) QANAT_RETURN_IF_ERROR(report.content->copy_to(*writer));
+    }
+    Hash before;
+    if (!next.record.journal.empty()) {
+      QANAT_ASSIGN_OR_RETURN(before, Hash::from_hex(next.record.journal));
+    }
+    QANAT_ASSIGN_OR_RETURN(
+        const content::BlobRef node,
+        writer->add(content::BlobKind::kNode, encode_journal_node(before, next.entries)));
+    next.record.journal = node.hash.to_hex();
+    return writer->flush();
+  };
+  const Status written = write();
+  if (!written.ok()) return fail_all(written);
+  const std::string key = job_key(project_, pipeline_, next.record.wave);
   while (true) {
-    QANAT_RETURN_IF_ERROR(writer.flush());
     meta::Transaction transaction;
-    writer.add_to(&transaction);
-    transaction.when(meta::mod_revision_is(key, revision)).put(key, encode(next));
-    // What ends work that is under way may use the reserve: a full disk must not strand a running
-    // job.
+    writer->add_to(&transaction);
+    for (const Report& report : group) {
+      if (in_it(report) && report.content->writer() != nullptr)
+        report.content->writer()->add_to(&transaction);
+    }
+    transaction.when(meta::mod_revision_is(key, next.revision)).put(key, encode(next.record));
     transaction.may_use_reserve = true;
-    QANAT_ASSIGN_OR_RETURN(const meta::TransactionResult result,
-                           services_.meta->commit(std::move(transaction)));
-    if (result.succeeded) {
-      writer.committed(result.revision);
-      revision = result.revision;
-      break;
+    const auto result = services_.meta->commit(std::move(transaction));
+    if (!result.ok()) return fail_all(result.status());
+    if (result->succeeded) {
+      writer->committed(result->revision);
+      for (const Report& report : group) {
+        if (in_it(report) && report.content->writer() != nullptr)
+          report.content->writer()->committed(result->revision);
+      }
+      next.revision = result->revision;
+      return Outcome::kDurable;
     }
-    QANAT_ASSIGN_OR_RETURN(const auto now, services_.meta->get(key));
-    if (!now || now->mod_revision != revision) {
-      journal_lock.unlock();
+    const auto now = services_.meta->get(key);
+    if (!now.ok()) return fail_all(now.status());
+    if (!*now || (*now)->mod_revision != next.revision) {
       cancel(JobState::kKilled, "");
-      return unavailable(
+      return fail_all(unavailable(
           str_cat("the record of job ", pipeline_, "@", id_, " has changed: it is read again"),
-          "try again");
+          "try again"));
     }
-    QANAT_RETURN_IF_ERROR(writer.recheck());
+    // Garbage collection moved on. A report whose content was streamed out must come again if it
+    // relied on something condemned; what waits in memory is written anew.
+    bool left_out = false;
+    for (Report& report : group) {
+      if (!in_it(report) || report.content->writer() == nullptr) continue;
+      const Status still = report.content->writer()->recheck();
+      if (still.ok()) continue;
+      report.status = unavailable(still.message(), "the results are to be sent again");
+      left_out = true;
+    }
+    const Status again = writer->recheck();
+    if (!again.ok() && again.code() != Code::kConflict) return fail_all(again);
+    if (left_out || !again.ok()) return Outcome::kTryAgain;
   }
+}
 
+void JobRun::commit(std::vector<Report> group) {
   bool idle = false;
   {
-    MutexLock lock(mutex_);
-    record_.journal = next.journal;
-    next.counts.restarts = record_.counts.restarts;  // counted meanwhile
-    record_.counts = next.counts;
-    mod_revision_ = revision;
-    for (const std::string& datum : accepted) leases_.complete(datum);
-    // The reports are durable whatever becomes of this: the next lease will tell.
-    const Status refilled = refill();
-    if (!refilled.ok())
-      log_warning("datums of a job cannot be read", {{"job", id_}, {"error", refilled}});
-    idle = idle_locked();
+    MutexLock journal_lock(journal_mutex_);
+    while (true) {
+      Next next = next_record(group);
+      if (next.entries.empty()) break;
+      const Outcome outcome = try_commit(group, next);
+      if (outcome == Outcome::kFailed) break;
+      if (outcome == Outcome::kTryAgain) continue;
+      MutexLock lock(mutex_);
+      record_.journal = next.record.journal;
+      next.record.counts.restarts = record_.counts.restarts;  // counted meanwhile
+      record_.counts = next.record.counts;
+      mod_revision_ = next.revision;
+      for (const Report& report : group) {
+        if (!report.status.ok()) continue;
+        for (const std::string& datum : report.accepted) leases_.complete(datum);
+      }
+      // The reports are durable whatever becomes of this: the next lease will tell.
+      const Status refilled = refill();
+      if (!refilled.ok())
+        log_warning("datums of a job cannot be read", {{"job", id_}, {"error", refilled}});
+      idle = idle_locked();
+      break;
+    }
   }
-  journal_lock.unlock();
+  for (Report& report : group) {
+    if (report.status.ok()) {
+      report.answer(std::move(report.unknown));
+    } else {
+      report.answer(report.status);
+    }
+  }
   if (idle) on_idle_();
-  return unknown;
 }
 
 std::vector<std::string> JobRun::renew(const std::string& worker,
@@ -304,10 +425,15 @@ Status JobRun::worker_lost(const std::string& worker, bool oom, const std::strin
   }
   if (!failed) return ok_status();
   QANAT_ASSIGN_OR_RETURN(content::ContentStore * content, services_.contents->project(project_));
-  const auto writer = content->new_writer({.may_use_reserve = true});
   std::vector<Reported> reports;
   reports.push_back(*std::move(failed));
-  return report(std::move(reports), *writer).status();
+  report(std::move(reports), std::make_unique<ReportContent>(*content),
+         [id = id_](const Result<std::vector<std::string>>& unknown) {
+           if (!unknown.ok())
+             log_warning("a lost worker's datum could not be recorded",
+                         {{"job", id}, {"error", unknown.status()}});
+         });
+  return ok_status();
 }
 
 bool JobRun::tick() {

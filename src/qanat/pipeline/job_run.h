@@ -3,16 +3,19 @@
 //
 // Leases live in memory only. A report is acknowledged when the transaction that moves the job's
 // journal head is durable; so after a crash a new JobRun of the same JobRecord goes on where the
-// journal ends, and live workers keep the datums they hold (renew).
+// journal ends, and live workers keep the datums they hold (renew). Reports that wait together are
+// made durable together: one pack, one journal node, one transaction (see gatherer.h).
 //
 // Locks: `mutex_` guards leases and counts and is never held during I/O that writes;
-// `journal_mutex_` orders reports and is held while one is made durable. Memory: a window of
-// pending datums, whatever the job's size.
+// `journal_mutex_` is held by whoever writes the job's record: a group of reports, or stop().
+// Memory: a window of pending datums, whatever the job's size, and up to kMaxWaitingBytes of
+// reports.
 //
 // Thread safe.
 #pragma once
 
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -21,14 +24,17 @@
 #include "qanat/api/worker.h"
 #include "qanat/base/thread_annotations.h"
 #include "qanat/content/external_sort.h"
+#include "qanat/pipeline/gatherer.h"
+#include "qanat/pipeline/journal.h"
 #include "qanat/pipeline/lease_table.h"
 #include "qanat/pipeline/planner.h"
 #include "qanat/pipeline/records.h"
+#include "qanat/pipeline/report_content.h"
 #include "qanat/pipeline/services.h"
 
 namespace qanat::pipeline {
 
-class JobRun {
+class JobRun : public std::enable_shared_from_this<JobRun> {
  public:
   static constexpr int64_t kLeaseTtlMs = 30'000;
   // After a restart of the server: how long workers have to say what they hold. They do so every
@@ -38,6 +44,11 @@ class JobRun {
   static constexpr size_t kMaxInHand =
       20'000;  // the same while workers report what a server before this one handed out
   static constexpr size_t kMaxBatch = 128;  // datums leased at once
+  static constexpr int64_t kGatherMs = 50;  // between groups of reports, under load
+  static constexpr size_t kMaxGroupBytes = 8 << 20;
+  // Of reports that wait in memory to be made durable; further ones make their content durable
+  // before they wait.
+  static constexpr size_t kMaxWaitingBytes = 16 << 20;
 
   // `record` is in state RUNNING and is in meta with `mod_revision`. `base_table` is what its plan
   // was made from. `resumed`: the job was begun before (by a server that was restarted, say); its
@@ -58,19 +69,24 @@ class JobRun {
   // The inputs of a datum in hand. kNotFound: nobody waits for it.
   Result<std::vector<DatumInput>> inputs_of(const std::string& datum);
 
-  // A datum's report as the hub read it: its row's result part, and its output already stored
-  // through the writer given to report().
+  // A datum's report as the hub read it: its row's result part, and its output stored in the
+  // ReportContent given to report().
   struct Reported {
     std::string datum;
     DatumRow row;
     uint64_t input_bytes = 0;
     uint64_t output_bytes = 0;
   };
-  // Makes reports durable, with everything that was added to `writer`. Gives the datums that nobody
-  // waits for. kUnavailable: what meta holds is not what this expected (a transaction whose answer
-  // was lost, say); the run is given up, to be opened again from the record.
+  // Given, when everything is durable, the datums that nobody waits for. kUnavailable: what meta
+  // holds is not what this expected (a transaction whose answer was lost, say); the run is given
+  // up, to be opened again from the record.
+  using Answer = std::function<void(Result<std::vector<std::string>> unknown)>;
+  // Makes a worker's reports durable, with their content, and calls `answer` once; on this thread
+  // before it returns, or later on another's. It must not block for long: other reports wait.
+  void report(std::vector<Reported> reports, std::unique_ptr<ReportContent> content, Answer answer);
+  // The same, and waits for it.
   Result<std::vector<std::string>> report(std::vector<Reported> reports,
-                                          content::ContentWriter& writer);
+                                          std::unique_ptr<ReportContent> content);
 
   // What a worker holds; gives what it should give up.
   std::vector<std::string> renew(const std::string& worker, const std::vector<std::string>& datums);
@@ -121,6 +137,29 @@ class JobRun {
   size_t batch_size(size_t workers) const REQUIRES(mutex_);
   void add_counts(JobCounts& counts, const Reported& report) const;
 
+  // One worker's request, waiting to be made durable.
+  struct Report {
+    std::vector<Reported> datums;
+    std::unique_ptr<ReportContent> content;
+    Answer answer;
+    // What became of it; filled in by commit().
+    Status status;
+    std::vector<std::string> unknown;
+    std::vector<std::string> accepted;
+  };
+  // What a group's transaction will make of the record.
+  struct Next {
+    JobRecord record;
+    int64_t revision = 0;
+    std::vector<JournalEntry> entries;
+  };
+  void commit(std::vector<Report> group);
+  Next next_record(std::vector<Report>& group);
+  // Tries the group's transaction until it has succeeded, or one of them must be left out or all
+  // have failed (their `status`).
+  enum class Outcome { kDurable, kTryAgain, kFailed };
+  Outcome try_commit(std::vector<Report>& group, Next& next);
+
   const Services services_;
   const std::string project_;
   const std::string pipeline_;
@@ -142,6 +181,7 @@ class JobRun {
   std::unique_ptr<content::ExternalSorter> journalled_
       GUARDED_BY(mutex_);  // keys reported before a restart, ascending
   std::optional<Cancelled> cancelled_ GUARDED_BY(mutex_);
+  std::shared_ptr<Gatherer<Report>> reports_;
 };
 
 }  // namespace qanat::pipeline

@@ -72,6 +72,8 @@ class LeaseTable {
   size_t waiting() const { return waiting_.size(); }
   size_t leased() const { return entries_.size() - waiting_.size(); }
   bool empty() const { return entries_.empty(); }
+  // Workers that hold datums.
+  size_t holders() const { return held_.size(); }
   // Datums with a worker: id -> worker.
   std::map<std::string, std::string> running() const;
 

@@ -10,10 +10,16 @@ namespace qanat::pipeline {
 namespace {
 
 constexpr size_t kControllerThreads = 8;
+constexpr int kLaterThreads = 4;
 constexpr int64_t kTickMs = 250;
 constexpr int kTicksToTryAgain = 20;
 constexpr int64_t kWavesRead = 1000;  // at a time
 constexpr int kCrashingAfter = 3;     // failures of workers in a row
+
+Services with_later(Services services, Later& later) {
+  services.later = &later;
+  return services;
+}
 
 std::vector<InputBranch> input_branches(const api::PipelineSpec& spec) {
   std::set<std::pair<std::string, std::string>> seen;
@@ -41,7 +47,9 @@ DagPipeline dag_pipeline(const std::string& name, const PipelineRecord& record) 
 }  // namespace
 
 Pipelines::Pipelines(const Services& services)
-    : services_(services), pool_("pipelines", kControllerThreads, 4096) {}
+    : later_(*services.clock, kLaterThreads),
+      services_(with_later(services, later_)),
+      pool_("pipelines", kControllerThreads, 4096) {}
 
 Result<std::unique_ptr<Pipelines>> Pipelines::start(const Services& services) {
   std::unique_ptr<Pipelines> pipelines(new Pipelines(services));
@@ -379,7 +387,8 @@ Result<std::vector<Pipelines::Draft>> Pipelines::check(const std::string& projec
   QANAT_ASSIGN_OR_RETURN(
       auto loaded, api::load_pipeline_specs(text, {.runner = services_.runner_kind,
                                                    .project = project,
-                                                   .default_network = services_.default_network}));
+                                                   .default_network = services_.default_network,
+                                                   .default_image = services_.default_image}));
   std::vector<Draft> drafts;
   for (api::LoadedSpec& spec : loaded) {
     Draft draft;

@@ -144,6 +144,7 @@ class Pipelines : public version::DagView, private ControllerPeers {
   void work_available(const WorkerGroupId& group) override;
   void tick_until_stopped();
 
+  Later later_;
   const Services services_;
   ThreadPool pool_;
   std::unique_ptr<WorkerHub> hub_;

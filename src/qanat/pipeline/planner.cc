@@ -1,6 +1,7 @@
 #include "qanat/pipeline/planner.h"
 
 #include "qanat/base/string.h"
+#include "qanat/content/external_sort.h"
 #include "qanat/content/map_editor.h"
 #include "qanat/content/prolly.h"
 #include "qanat/pipeline/transform_hash.h"
@@ -20,7 +21,8 @@ class Planner {
         scratch_(scratch),
         base_table_(request.base ? request.base->table : content::MapRoot()),
         editor_(content::kPlainMap, writer, base_table_),
-        base_cursor_(content::kPlainMap, writer, base_table_) {}
+        base_cursor_(content::kPlainMap, writer, base_table_),
+        ids_(*scratch.file_system, scratch.directory, scratch.memory_budget) {}
 
   Result<Plan> run() {
     Plan plan;
@@ -31,6 +33,7 @@ class Planner {
     counts_.total = plan.table.totals.count;
     counts_.unchanged = counts_.total - counts_.pending - counts_.reused;
     plan.counts = counts_;
+    QANAT_ASSIGN_OR_RETURN(plan.ids, finish_ids(plan.table));
     return plan;
   }
 
@@ -85,12 +88,47 @@ class Planner {
     return ok_status();
   }
 
+  // Ids come in no order of the sort keys.
+  Status note_id(std::string_view key, bool added) {
+    return ids_.add(datum_id(key).view(), added ? key : std::string_view());
+  }
+
+  Result<content::MapRoot> finish_ids(const content::MapRoot& table) {
+    content::MapRoot base = request_.base ? request_.base->ids : content::MapRoot();
+    QANAT_RETURN_IF_ERROR(ids_.finish());
+    if (base.totals.count != base_table_.totals.count) {
+      content::ExternalSorter all(*scratch_.file_system, scratch_.directory,
+                                  scratch_.memory_budget);
+      content::MapCursor row(content::kPlainMap, writer_, table);
+      QANAT_RETURN_IF_ERROR(row.seek_first());
+      while (row.valid()) {
+        QANAT_RETURN_IF_ERROR(all.add(datum_id(row.key()).view(), row.key()));
+        QANAT_RETURN_IF_ERROR(row.next());
+      }
+      QANAT_RETURN_IF_ERROR(all.finish());
+      return edit_ids({}, all);
+    }
+    return edit_ids(base, ids_);
+  }
+
+  Result<content::MapRoot> edit_ids(const content::MapRoot& base,
+                                    content::ExternalSorter& changes) {
+    content::MapEditor editor(content::kPlainMap, writer_, base);
+    while (changes.valid()) {
+      QANAT_RETURN_IF_ERROR(changes.value().empty() ? editor.erase(changes.key())
+                                                    : editor.put(changes.key(), changes.value()));
+      QANAT_RETURN_IF_ERROR(changes.next());
+    }
+    return editor.finish();
+  }
+
   static Status check(const Result<bool>& walked) {
     return walked.ok() ? ok_status() : walked.status();
   }
 
   Status remove(std::string_view key) {
     ++counts_.removed;
+    QANAT_RETURN_IF_ERROR(note_id(key, false));
     return add({std::string(key), std::nullopt, false});
   }
 
@@ -100,6 +138,7 @@ class Planner {
     if (in_base) {
       QANAT_ASSIGN_OR_RETURN(base, decode_row(base_cursor_.value()));
     }
+    if (!in_base) QANAT_RETURN_IF_ERROR(note_id(key, true));
     DatumRow row;
     row.result_key = result_key(request_.transform, inputs);
     row.decided_in = request_.job;
@@ -196,6 +235,7 @@ class Planner {
   const content::MapRoot base_table_;
   content::MapEditor editor_;
   content::MapCursor base_cursor_;
+  content::ExternalSorter ids_;
   std::vector<Edit> edits_;
   PlanCounts counts_;
 };

@@ -34,6 +34,7 @@ enum class PlanMode {
 // The last successful job of the pipeline.
 struct PlanBase {
   content::MapRoot table;
+  content::MapRoot ids;               // of the table; empty: it has none, and all are made anew
   InputRoots roots;                   // its inputs
   const InputShape* shape = nullptr;  // of its spec; borrowed
   Hash transform;
@@ -62,6 +63,9 @@ struct PlanCounts {
 
 struct Plan {
   content::MapRoot table;
+  // Map of the datums' ids (32 bytes) to their sort keys, so that a datum is found by its id. It
+  // changes with datums that come and go only, not with their inputs.
+  content::MapRoot ids;
   PlanCounts counts;
   bool incremental = false;  // only differences were looked at
 };

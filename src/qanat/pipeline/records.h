@@ -183,6 +183,7 @@ struct JobRecord {
   std::string plan;       // datum table with what is to run pending
   std::string journal;    // hash of the newest journal node, hex; "" before the first report
   std::string table;      // datum table at the end
+  std::string ids;        // datum ids -> sort keys of the plan (planner.h)
   std::string owners;     // owner tree at the end; of successful jobs only
   std::string content;    // content tree at the end; of successful jobs only
   JobCounts counts;
@@ -205,6 +206,7 @@ void describe(V& v, JobRecord& t) {
   v.optional("plan", t.plan, "");
   v.optional("journal", t.journal, "");
   v.optional("table", t.table, "");
+  v.optional("ids", t.ids, "");
   v.optional("owners", t.owners, "");
   v.optional("content", t.content, "");
   v.required("counts", t.counts, "");

@@ -11,6 +11,7 @@
 #include "qanat/content/content_store.h"
 #include "qanat/meta/store.h"
 #include "qanat/pipeline/input.h"
+#include "qanat/pipeline/later.h"
 #include "qanat/pipeline/live_logs.h"
 #include "qanat/pipeline/runner.h"
 #include "qanat/version/versions.h"
@@ -36,9 +37,11 @@ struct Services {
   WorkerGate* gate = nullptr;
   LiveLogs* logs = nullptr;
   Clock* clock = nullptr;
+  Later* later = nullptr;  // Pipelines has its own
   Scratch scratch;
   api::RunnerKind runner_kind = api::RunnerKind::kDocker;
   std::string default_network = "none";
+  std::string default_image;  // as api::LoadOptions has it
 };
 
 }  // namespace qanat::pipeline

@@ -24,7 +24,7 @@ std::string payload_of(const WorkerHub::Worker& worker) {
 // Reads the files of one datum into a tree.
 class OutputReader {
  public:
-  OutputReader(const Scratch& scratch, content::ContentWriter& writer)
+  OutputReader(const Scratch& scratch, content::BlobWriter& writer)
       : scratch_(scratch), writer_(writer), files_(writer) {}
 
   void begin() {
@@ -46,7 +46,7 @@ class OutputReader {
 
  private:
   const Scratch& scratch_;
-  content::ContentWriter& writer_;
+  content::BlobWriter& writer_;
   content::FileWriter files_;
   std::unique_ptr<content::EditBuffer> edits_;
   std::vector<char> buffer_ = std::vector<char>(128 << 10);
@@ -306,14 +306,15 @@ Status WorkerHub::send_inputs(const Worker& worker, const std::string& job_id,
   return ok_status();
 }
 
-Result<api::ResultsAnswer> WorkerHub::take_results(const Worker& worker, const std::string& job_id,
-                                                   api::FileStreamReader& in) {
+Status WorkerHub::take_results(const Worker& worker, const std::string& job_id,
+                               api::FileStreamReader& in,
+                               const std::function<ResultsAnswered()>& was_read) {
   seen(worker);
   QANAT_ASSIGN_OR_RETURN(const auto run, job(worker, job_id));
   QANAT_ASSIGN_OR_RETURN(content::ContentStore * content,
                          services_.contents->project(worker.group.project));
-  const auto writer = content->new_writer({.may_use_reserve = true});
-  OutputReader output(services_.scratch, *writer);
+  auto stored = std::make_unique<ReportContent>(*content);
+  OutputReader output(services_.scratch, *stored);
   std::vector<JobRun::Reported> reports;
   auto end_datum = [&]() -> Status {
     if (reports.empty()) return ok_status();
@@ -345,9 +346,14 @@ Result<api::ResultsAnswer> WorkerHub::take_results(const Worker& worker, const s
     }
   }
   QANAT_RETURN_IF_ERROR(end_datum());
-  api::ResultsAnswer answer;
-  QANAT_ASSIGN_OR_RETURN(answer.unknown, run->report(std::move(reports), *writer));
-  return answer;
+  run->report(std::move(reports), std::move(stored),
+              [answer = was_read()](Result<std::vector<std::string>> unknown) {
+                if (!unknown.ok()) return answer(unknown.status());
+                api::ResultsAnswer durable;
+                durable.unknown = *std::move(unknown);
+                answer(durable);
+              });
+  return ok_status();
 }
 
 api::RenewAnswer WorkerHub::renew(const Worker& worker, const api::RenewRequest& request) {

@@ -60,9 +60,12 @@ class WorkerHub {
   // Writes the inputs of datums that the worker holds.
   Status send_inputs(const Worker& worker, const std::string& job,
                      const std::vector<std::string>& datums, api::FileStreamWriter& out);
-  // Reads reports with their outputs; OK once all of them are durable.
-  Result<api::ResultsAnswer> take_results(const Worker& worker, const std::string& job,
-                                          api::FileStreamReader& in);
+  // Reads reports with their outputs. When they have been read, `was_read` is called, and what it
+  // returned is called once they are durable or cannot be made so: on this thread before the call
+  // returns, or later on another. On an error neither was called.
+  using ResultsAnswered = std::function<void(const Result<api::ResultsAnswer>&)>;
+  Status take_results(const Worker& worker, const std::string& job, api::FileStreamReader& in,
+                      const std::function<ResultsAnswered()>& was_read);
   api::RenewAnswer renew(const Worker& worker, const api::RenewRequest& request);
   void add_logs(const Worker& worker, const api::LogPush& push);
 

@@ -13,6 +13,9 @@ using nlohmann::json;
 constexpr size_t kMaxAnswer = 64 << 20;
 constexpr std::string_view kPrefix = "/v1.41";
 constexpr std::int64_t kPingMs = 2000;
+constexpr std::int64_t kPullIdleMs = 60'000;
+constexpr std::int64_t kPullMs = 3'600'000;
+constexpr size_t kMaxPullLine = 64 << 10;
 
 Result<json> parse(std::string_view text) {
   json value = json::parse(text, nullptr, /*allow_exceptions=*/false);
@@ -173,8 +176,7 @@ Status engine_error(int http_status, std::string_view body) {
 
 DockerEngine::DockerEngine(std::string socket) : socket_(std::move(socket)) {}
 
-Result<std::string> DockerEngine::call(net::Method method, const std::string& target,
-                                       const std::string& body, std::int64_t timeout_ms) {
+net::ClientRequest DockerEngine::request(net::Method method, const std::string& target) const {
   net::ClientRequest request;
   request.method = method;
   request.unix_socket = socket_;
@@ -184,6 +186,12 @@ Result<std::string> DockerEngine::call(net::Method method, const std::string& ta
   auto [path, query] = split_once(target, '?');
   request.url.path = str_cat(kPrefix, path);
   request.url.query_text = query;
+  return request;
+}
+
+Result<std::string> DockerEngine::call(net::Method method, const std::string& target,
+                                       const std::string& body, std::int64_t timeout_ms) {
+  net::ClientRequest request = this->request(method, target);
   request.total_timeout = net::Milliseconds(timeout_ms);
   if (!body.empty()) {
     request.headers.set("Content-Type", "application/json");
@@ -230,6 +238,58 @@ Result<pipeline::ImageInfo> DockerEngine::inspect_image(const std::string& image
   QANAT_ASSIGN_OR_RETURN(pipeline::ImageInfo info, parse_image(text));
   info.name = image;
   return info;
+}
+
+std::string pull_query(std::string_view image) {
+  // A digest goes with the name; a colon before the last slash is a registry's port.
+  const size_t colon = image.rfind(':');
+  const bool digest = image.find('@') != std::string_view::npos;
+  const bool tagged = !digest && colon != std::string_view::npos &&
+                      image.find('/', colon) == std::string_view::npos;
+  const std::string_view name = tagged ? image.substr(0, colon) : image;
+  std::string query = str_cat("fromImage=", net::encode_query_part(name));
+  if (digest) return query;
+  return str_cat(query,
+                 "&tag=", net::encode_query_part(tagged ? image.substr(colon + 1) : "latest"));
+}
+
+Status pull_line(std::string_view line) {
+  const json value = json::parse(line, nullptr, /*allow_exceptions=*/false);
+  if (!value.is_object() || !value.contains("error")) return ok_status();
+  std::string message = text_of(value, "error");
+  if (message.empty()) message = text_of(object_of(value, "errorDetail"), "message");
+  return not_found(message.empty() ? "the engine does not say why" : message);
+}
+
+Status DockerEngine::pull_image(const std::string& image) {
+  net::ClientRequest request =
+      this->request(net::Method::kPost, str_cat("/images/create?", pull_query(image)));
+  request.idle_timeout = net::Milliseconds(kPullIdleMs);
+  request.total_timeout = net::Milliseconds(kPullMs);
+  auto response = client_.send(request);
+  if (!response.ok()) {
+    return response.status().with_context(str_cat("container engine at ", socket_));
+  }
+  if (!(*response)->ok()) {
+    QANAT_ASSIGN_OR_RETURN(const std::string answer, (*response)->read_all(kMaxAnswer));
+    return engine_error((*response)->status(), answer);
+  }
+  // JSON objects, a line each; lines are short, and what is longer than any sensible one is
+  // skipped.
+  std::string line;
+  std::vector<char> buffer(16 << 10);
+  while (true) {
+    QANAT_ASSIGN_OR_RETURN(const size_t got, (*response)->read(buffer.data(), buffer.size()));
+    if (got == 0) return pull_line(line);
+    for (const char c : std::string_view(buffer.data(), got)) {
+      if (c != '\n') {
+        if (line.size() < kMaxPullLine) line.push_back(c);
+        continue;
+      }
+      QANAT_RETURN_IF_ERROR(pull_line(line));
+      line.clear();
+    }
+  }
 }
 
 Result<std::string> DockerEngine::create_container(const ContainerSpec& spec) {

@@ -74,6 +74,12 @@ class DockerEngine {
   // kNotFound, without a hint, when the engine has no such image.
   Result<pipeline::ImageInfo> inspect_image(const std::string& image);
 
+  // Has the engine fetch it from its registry; returns when it is there. `image` as in
+  // inspect_image; a name without tag or digest means "latest". As long as bytes come it may take
+  // an hour; then, and after a minute without any, kDeadlineExceeded. Other errors are the
+  // engine's, in its words.
+  Status pull_image(const std::string& image);
+
   // The id. The container is not started.
   Result<std::string> create_container(const ContainerSpec& spec);
   Status start_container(const std::string& id);
@@ -92,6 +98,8 @@ class DockerEngine {
   Result<std::string> call(net::Method method, const std::string& target,
                            const std::string& body = {}, std::int64_t timeout_ms = 60'000);
 
+  net::ClientRequest request(net::Method method, const std::string& target) const;
+
   const std::string socket_;
   net::HttpClient client_;
 };
@@ -103,6 +111,10 @@ Result<std::vector<ContainerSummary>> parse_container_list(std::string_view json
 std::string container_json(const ContainerSpec& spec);
 // Takes the headers out of the stream format of logs (8 bytes: stream, 0, 0, 0, big-endian length).
 std::string plain_log(std::string_view framed);
+// The query of a pull: name and tag apart, as in "fromImage=busybox&tag=1.36".
+std::string pull_query(std::string_view image);
+// A line of what an engine tells during a pull: OK unless it says that the pull failed.
+Status pull_line(std::string_view json);
 // What an error answer says in "message" (Docker) or "cause" (Podman).
 Status engine_error(int http_status, std::string_view body);
 

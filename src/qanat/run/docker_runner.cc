@@ -130,6 +130,14 @@ Status DockerRunner::noted(Status status) {
   return status;
 }
 
+Status DockerRunner::missing_image(const Engine& engine, const std::string& image,
+                                   const std::string& why) {
+  const std::string host = str_cat("DOCKER_HOST=unix://", engine.api->socket(), " docker ");
+  return not_found(str_cat("image ", quoted(image), " is not on this machine", why),
+                   str_cat("check its name, or bring it with `", host, "pull ", image, "`, `", host,
+                           "build -t ", image, " .` or `", host, "import FILE.tar ", image, "`"));
+}
+
 Result<ImageInfo> DockerRunner::resolve_image(const std::string& image) {
   if (image.empty()) {
     return invalid_argument("the spec names no image",
@@ -137,15 +145,21 @@ Result<ImageInfo> DockerRunner::resolve_image(const std::string& image) {
   }
   QANAT_ASSIGN_OR_RETURN(std::shared_ptr<Engine> engine, this->engine());
   Result<ImageInfo> info = engine->api->inspect_image(image);
+  if (info.code() == Code::kNotFound && options_.pull) {
+    log_info("pulling an image", {{"image", image}});
+    const Status pulled = engine->api->pull_image(image);
+    if (pulled.ok()) {
+      info = engine->api->inspect_image(image);
+    } else if (pulled.code() != Code::kUnavailable) {
+      return missing_image(*engine, image, str_cat(", and cannot be pulled: ", pulled.message()));
+    } else {
+      return noted(pulled);
+    }
+  }
   if (!info.ok()) {
     if (info.code() == Code::kUnavailable) return noted(info.status());
-    if (info.code() == Code::kNotFound || info.code() == Code::kInvalidArgument) {
-      const std::string host = str_cat("DOCKER_HOST=unix://", engine->api->socket(), " docker ");
-      return not_found(
-          str_cat("image ", quoted(image), " is not on this machine"),
-          str_cat("Qanat does not download images: bring it with `", host, "pull ", image, "`, `",
-                  host, "build -t ", image, " .` or `", host, "import FILE.tar ", image, "`"));
-    }
+    if (info.code() == Code::kNotFound || info.code() == Code::kInvalidArgument)
+      return missing_image(*engine, image, "");
     return info.status();
   }
   if (!info->os.empty() && info->os != "linux") {

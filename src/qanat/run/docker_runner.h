@@ -32,6 +32,7 @@ struct DockerRunnerOptions {
   std::string worker_program;              // the static qanat-worker
   std::optional<std::string> docker_host;  // the value of DOCKER_HOST, if set
   bool private_engine = true;              // may be started
+  bool pull = true;                        // images that are not there
 };
 
 // Thread safe.
@@ -69,6 +70,8 @@ class DockerRunner : public pipeline::Runner, private WorkerBackend {
 
   Result<std::shared_ptr<Engine>> engine() EXCLUDES(mutex_);
   Result<std::string> find_socket();
+  static Status missing_image(const Engine& engine, const std::string& image,
+                              const std::string& why);
   // Forgets an engine that does not answer, so that the next call looks again.
   Status noted(Status status) EXCLUDES(mutex_);
   // Makes a container of the image with a fresh folder bound into it, and looks whether the folder

@@ -1,6 +1,8 @@
 #include "qanat/run/worker_keeper.h"
 
 #include <algorithm>
+#include <atomic>
+#include <utility>
 
 #include "qanat/base/hash.h"
 #include "qanat/base/id.h"
@@ -16,9 +18,22 @@ using pipeline::WorkerGroupSpec;
 
 constexpr std::int64_t kLookEveryMs = 1000;
 constexpr std::int64_t kLookAfterErrorMs = 2000;
-constexpr int kStartsAtOnce = 4;
+constexpr size_t kCallsAtOnce = 6;
 
 std::string as_text(std::string_view text) { return std::string(text); }
+
+// Calls each once, in their order, on at most kCallsAtOnce threads, this one among them; returns
+// when all have returned.
+void run_side_by_side(std::vector<std::function<void()>> calls) {
+  std::atomic<size_t> next{0};
+  auto work = [&] {
+    for (size_t i = next++; i < calls.size(); i = next++) calls[i]();
+  };
+  std::vector<std::thread> threads;
+  for (size_t i = 1; i < std::min(calls.size(), kCallsAtOnce); ++i) threads.emplace_back(work);
+  work();
+  for (std::thread& thread : threads) thread.join();
+}
 
 }  // namespace
 
@@ -182,51 +197,46 @@ void WorkerKeeper::note_end(const ObservedWorker& worker) {
   tell(event);
 }
 
-void WorkerKeeper::start_workers(const Work& work) {
-  std::vector<std::thread> threads;
-  std::atomic<int> left{work.starts};
-  auto start_some = [&] {
-    while (left.fetch_sub(1) > 0) {
-      WorkerEvent event;
-      event.group = work.spec.id;
-      event.worker_id = random_id();
-      Result<std::string> credential = work.spec.new_credential(event.worker_id);
-      Status status = credential.ok() ? backend_.start(work.spec, event.worker_id, work.fingerprint,
-                                                       *credential)
-                                      : credential.status();
+bool WorkerKeeper::start_worker(const Work& work) {
+  WorkerEvent event;
+  event.group = work.spec.id;
+  event.worker_id = random_id();
+  Result<std::string> credential = work.spec.new_credential(event.worker_id);
+  Status status = credential.ok()
+                      ? backend_.start(work.spec, event.worker_id, work.fingerprint, *credential)
+                      : credential.status();
+  if (status.ok()) {
+    event.kind = WorkerEvent::Kind::kStarted;
+  } else {
+    event.kind = WorkerEvent::Kind::kFailed;
+    event.reason = status.message();
+    if (!status.hint().empty()) str_append(event.reason, " (", status.hint(), ")");
+  }
+  {
+    MutexLock lock(mutex_);
+    auto found = groups_.find(work.spec.id);
+    if (found != groups_.end()) {
+      Group& group = found->second;
+      const std::int64_t now_ms = clock_.monotonic_ms();
       if (status.ok()) {
-        event.kind = WorkerEvent::Kind::kStarted;
+        group.seen_running[event.worker_id] = now_ms;
       } else {
-        event.kind = WorkerEvent::Kind::kFailed;
-        event.reason = status.message();
-        if (!status.hint().empty()) str_append(event.reason, " (", status.hint(), ")");
-      }
-      {
-        MutexLock lock(mutex_);
-        auto found = groups_.find(work.spec.id);
-        if (found != groups_.end()) {
-          Group& group = found->second;
-          const std::int64_t now_ms = clock_.monotonic_ms();
-          if (status.ok()) {
-            group.seen_running[event.worker_id] = now_ms;
-          } else {
-            // Workers that failed in the same pass count once.
-            if (group.backoff.may_start(now_ms)) group.backoff.failed(now_ms);
-            event.failures_in_a_row = group.backoff.failures();
-            event.retry_in_ms = group.backoff.wait_ms(now_ms);
-          }
-        }
-      }
-      tell(event);
-      if (!status.ok()) {
-        left.store(0);
-        return;
+        // Workers that failed in the same pass count once.
+        if (group.backoff.may_start(now_ms)) group.backoff.failed(now_ms);
+        event.failures_in_a_row = group.backoff.failures();
+        event.retry_in_ms = group.backoff.wait_ms(now_ms);
       }
     }
-  };
-  for (int i = 1; i < std::min(work.starts, kStartsAtOnce); ++i) threads.emplace_back(start_some);
-  start_some();
-  for (std::thread& thread : threads) thread.join();
+  }
+  tell(event);
+  return status.ok();
+}
+
+Status WorkerKeeper::remove_worker(const ObservedWorker& worker) {
+  Status status = backend_.remove(worker);
+  if (!status.ok())
+    log_warning("cannot remove a worker", {{"worker", worker.worker_id}, {"error", status}});
+  return status;
 }
 
 std::int64_t WorkerKeeper::reconcile() {
@@ -282,16 +292,11 @@ std::int64_t WorkerKeeper::reconcile() {
       for (int i = 0; i < surplus; ++i) remove.push_back(*workers[workers.size() - 1 - i]);
     }
   }
-  for (const ObservedWorker& worker : ended) {
-    note_end(worker);
-    remove.push_back(worker);
-  }
-  for (const ObservedWorker& worker : remove) {
-    if (Status status = backend_.remove(worker); !status.ok()) {
-      log_warning("cannot remove a worker", {{"worker", worker.worker_id}, {"error", status}});
-      next_ms = std::min(next_ms, kLookAfterErrorMs);
-    }
-  }
+  // How they ended decides when the next ones may start, and must be asked before they are removed.
+  std::vector<std::function<void()>> calls;
+  for (const ObservedWorker& worker : ended) calls.push_back([&] { note_end(worker); });
+  run_side_by_side(std::exchange(calls, {}));
+  remove.insert(remove.end(), ended.begin(), ended.end());
   {
     MutexLock lock(mutex_);
     const std::int64_t now_ms = clock_.monotonic_ms();
@@ -314,8 +319,27 @@ std::int64_t WorkerKeeper::reconcile() {
       }
     }
   }
-  for (const Work& work : works) start_workers(work);
-  return next_ms;
+  // Starts and removals take turns, so that many of the one do not hold up the other.
+  std::atomic<bool> not_removed{false};
+  std::vector<std::atomic<bool>> failed(works.size());
+  std::vector<std::function<void()>> starts;
+  for (size_t i = 0; i < works.size(); ++i) {
+    for (int n = 0; n < works[i].starts; ++n) {
+      starts.push_back([this, &work = works[i], &failed = failed[i]] {
+        if (!failed && !start_worker(work)) failed = true;
+      });
+    }
+  }
+  for (size_t i = 0; i < std::max(starts.size(), remove.size()); ++i) {
+    if (i < starts.size()) calls.push_back(std::move(starts[i]));
+    if (i < remove.size()) {
+      calls.push_back([this, &worker = remove[i], &not_removed] {
+        if (!remove_worker(worker).ok()) not_removed = true;
+      });
+    }
+  }
+  run_side_by_side(std::move(calls));
+  return not_removed ? std::min(next_ms, kLookAfterErrorMs) : next_ms;
 }
 
 }  // namespace qanat::run

@@ -4,7 +4,7 @@
 // A level-triggered loop: it looks at what exists (WorkerBackend::observe), compares with what is
 // wanted, and starts, replaces and removes. Whatever happened meanwhile, a crash of the server
 // included, the next look puts it right. All calls of the backend that change something come from
-// one thread (starts of one pass run side by side).
+// one pass at a time; those of a pass run side by side, a few at once.
 #pragma once
 
 #include <cstdint>
@@ -96,7 +96,9 @@ class WorkerKeeper {
   };
 
   void run() EXCLUDES(mutex_);
-  void start_workers(const Work& work) EXCLUDES(mutex_);
+  // Starts one; false when that failed.
+  bool start_worker(const Work& work) EXCLUDES(mutex_);
+  Status remove_worker(const ObservedWorker& worker);
   void note_end(const ObservedWorker& worker) EXCLUDES(mutex_);
   void tell(const pipeline::WorkerEvent& event) EXCLUDES(listener_mutex_);
 

@@ -1,5 +1,4 @@
-// Files: writing (streams of edits, single files, URLs, deletes) and reading (bytes, lists, globs,
-// archives, diffs, history).
+// Reading files: bytes, lists, globs, archives, diffs, history. Writing: edit_handlers.cc.
 
 #include "qanat/api/address.h"
 #include "qanat/api/error.h"
@@ -7,8 +6,6 @@
 #include "qanat/base/counters.h"
 #include "qanat/base/path.h"
 #include "qanat/base/string.h"
-#include "qanat/content/edit_buffer.h"
-#include "qanat/content/file_writer.h"
 #include "qanat/content/ordered_reader.h"
 #include "qanat/serve/convert.h"
 #include "qanat/serve/http_api.h"
@@ -16,180 +13,10 @@
 namespace qanat::serve {
 namespace {
 
-constexpr size_t kPiece = 256 << 10;
 constexpr uint64_t kMaxSearch = 10'000;
 
 version::RepoName repo_of(const Call& call) { return {call.project(), call.path("repo")}; }
 std::string ref_of(const Call& call) { return call.query_or("ref", api::kDefaultBranch); }
-
-// One request that changes files: bytes become stored files as they come, edits are gathered, and
-// all of it is applied at once.
-class Edit {
- public:
-  static Result<std::unique_ptr<Edit>> begin(Call& call,
-                                             content::ContentStore::WriterOptions options = {}) {
-    // Refused before a body of any size is read, not after.
-    QANAT_ASSIGN_OR_RETURN(const auto repo, call.state.versions->inspect_repo(repo_of(call)));
-    if (!repo.record.pipeline.empty()) {
-      return failed_precondition(str_cat("repo ", repo.repo, " is the output of pipeline ",
-                                         repo.record.pipeline, ": only that pipeline writes to it"),
-                                 "put the file into one of the pipeline's input repos");
-    }
-    QANAT_ASSIGN_OR_RETURN(content::ContentStore * content,
-                           call.state.contents->project(call.project()));
-    return std::unique_ptr<Edit>(new Edit(call, content, options));
-  }
-
-  using Source = std::function<Result<size_t>(char* buffer, size_t size)>;
-  Status put(const std::string& path, bool append, const Source& source) {
-    QANAT_RETURN_IF_ERROR(check_path(path));
-    while (true) {
-      QANAT_ASSIGN_OR_RETURN(const size_t got, source(buffer_.data(), buffer_.size()));
-      if (got == 0) break;
-      QANAT_RETURN_IF_ERROR(files_.append({buffer_.data(), got}));
-    }
-    QANAT_ASSIGN_OR_RETURN(const content::FileRef file, files_.finish());
-    return edits_.add(append ? content::TreeEdit::append(path, file)
-                             : content::TreeEdit::put(path, file));
-  }
-  Status remove(const std::string& path) { return edits_.add(content::TreeEdit::remove(path)); }
-
-  Status copy(const api::CopySource& source, const std::string& path) {
-    const std::string repo = source.repo.empty() ? call_.path("repo") : source.repo;
-    if (!call_.caller().may_read(call_.project(), repo))
-      return denied(call_.caller(), "reader:" + repo);
-    QANAT_ASSIGN_OR_RETURN(const auto commit,
-                           call_.state.versions->resolve({call_.project(), repo}, source.ref));
-    QANAT_ASSIGN_OR_RETURN(const std::string from, parse_path(source.path));
-    QANAT_ASSIGN_OR_RETURN(const content::TreeEntry entry,
-                           content::Tree(content_->blobs(), commit.record.root).stat(from));
-    if (!entry.is_directory) return edits_.add(content::TreeEdit::put(path, entry.file));
-    return edits_.add(content::TreeEdit::put_directory(path, entry.directory));
-  }
-
-  // Applies what was gathered; answers with the commit.
-  Status finish(const std::string& description) {
-    if (edits_.size() == 0) return invalid_argument("the request holds no edits");
-    // Applied again when the head moved meanwhile.
-    QANAT_ASSIGN_OR_RETURN(const auto written, call_.state.versions->apply(
-                                                   repo_of(call_), ref_of(call_), *writer_,
-                                                   [this](const content::TreeRoot& base) {
-                                                     return edits_.apply(*writer_, base);
-                                                   },
-                                                   description));
-    return call_.answer(show(written.commit));
-  }
-
- private:
-  Edit(Call& call, content::ContentStore* content, content::ContentStore::WriterOptions options)
-      : call_(call),
-        content_(content),
-        writer_(content->new_writer(options)),
-        files_(*writer_),
-        edits_(*call.state.scratch.file_system, call.state.scratch.directory,
-               call.state.scratch.memory_budget) {}
-
-  Call& call_;
-  content::ContentStore* content_;
-  std::unique_ptr<content::ContentWriter> writer_;
-  content::FileWriter files_;
-  content::EditBuffer edits_;
-  std::vector<char> buffer_ = std::vector<char>(kPiece);
-};
-
-// A stream that ends before its end is the sender's doing, and no loss of what is stored here.
-Status of_sender(Status status) {
-  if (status.code() != Code::kDataLoss) return status;
-  return invalid_argument(status.message(), "nothing was changed; send it again");
-}
-
-Status edit_files(Call& call) {
-  QANAT_ASSIGN_OR_RETURN(const auto edit, Edit::begin(call));
-  std::string description = call.query_or("description");
-  api::FileStreamReader in(
-      [&call](char* buffer, size_t size) { return call.request.read(buffer, size); });
-  const auto content = [&in](char* buffer, size_t size) -> Result<size_t> {
-    auto got = in.read(buffer, size);
-    if (!got.ok()) return of_sender(got.status());
-    return got;
-  };
-  while (true) {
-    const auto frame = in.next();
-    if (!frame.ok()) return of_sender(frame.status());
-    if (!*frame) break;
-    switch ((*frame)->type) {
-      case api::FrameType::kHead: {
-        QANAT_ASSIGN_OR_RETURN(const auto head, api::parse_json<api::EditsHead>((*frame)->json));
-        if (!head.description.empty()) description = head.description;
-        break;
-      }
-      case api::FrameType::kPut:
-        QANAT_RETURN_IF_ERROR(edit->put((*frame)->path, (*frame)->append, content));
-        break;
-      case api::FrameType::kDelete:
-        QANAT_RETURN_IF_ERROR(edit->remove((*frame)->path));
-        break;
-      case api::FrameType::kCopy: {
-        QANAT_ASSIGN_OR_RETURN(const auto source, api::parse_json<api::CopySource>((*frame)->json));
-        QANAT_RETURN_IF_ERROR(edit->copy(source, (*frame)->path));
-        break;
-      }
-      default:
-        return invalid_argument("a stream of edits holds only puts, deletes and copies");
-    }
-  }
-  return edit->finish(description);
-}
-
-Status put_file(Call& call) {
-  QANAT_ASSIGN_OR_RETURN(const bool append, call.query().get_bool("append"));
-  QANAT_ASSIGN_OR_RETURN(const std::string path, parse_path(call.path("path")));
-  QANAT_ASSIGN_OR_RETURN(const auto edit, Edit::begin(call));
-  QANAT_RETURN_IF_ERROR(edit->put(path, append, [&call](char* buffer, size_t size) {
-    return call.request.read(buffer, size);
-  }));
-  return edit->finish(call.query_or("description"));
-}
-
-Status put_url(Call& call) {
-  QANAT_ASSIGN_OR_RETURN(const auto body, call.body<api::PutUrlRequest>());
-  QANAT_ASSIGN_OR_RETURN(const std::string path, parse_path(body.path));
-  net::ClientRequest request;
-  QANAT_ASSIGN_OR_RETURN(request.url, net::Url::parse(body.url));
-  if (request.url.scheme != "http" && request.url.scheme != "https") {
-    return invalid_argument(str_cat("URLs of scheme ", request.url.scheme, " cannot be fetched"),
-                            "http and https can");
-  }
-  QANAT_ASSIGN_OR_RETURN(const auto edit, Edit::begin(call));
-  request.max_redirects = 10;
-  auto answer = call.state.fetcher->send(request);
-  if (!answer.ok()) return answer.status().with_context(str_cat("fetching ", body.url));
-  if (!(*answer)->ok())
-    return failed_precondition(
-        str_cat("fetching ", body.url, ": it answered with HTTP status ", (*answer)->status()));
-  const Status put = edit->put(path, body.append, [&answer](char* buffer, size_t size) {
-    return (*answer)->read(buffer, size);
-  });
-  if (!put.ok()) return put.with_context(str_cat("fetching ", body.url));
-  return edit->finish(call.query_or("description"));
-}
-
-Status delete_file(Call& call) {
-  QANAT_ASSIGN_OR_RETURN(const std::string path, parse_path(call.path("path")));
-  const std::string ref = ref_of(call);
-  // A delete of what is not there is most likely a mistake in the path.
-  QANAT_ASSIGN_OR_RETURN(const auto commit,
-                         call.state.versions->resolve_for_write(repo_of(call), ref));
-  QANAT_ASSIGN_OR_RETURN(content::ContentStore * content,
-                         call.state.contents->project(call.project()));
-  const auto entry =
-      content::Tree(content->blobs(), commit ? commit->record.root : content::TreeRoot())
-          .stat(path);
-  if (!entry.ok()) return entry.status().with_context(str_cat(call.path("repo"), "@", ref));
-  QANAT_ASSIGN_OR_RETURN(const auto edit, Edit::begin(call, {.may_use_reserve = true}));
-  QANAT_RETURN_IF_ERROR(edit->remove(path));
-  return edit->finish(call.query_or("description"));
-}
 
 // ---- Reading ----
 
@@ -456,10 +283,6 @@ Status file_history(Call& call) {
 }  // namespace
 
 void add_file_handlers(Handlers& handlers) {
-  handlers["edit_files"] = edit_files;
-  handlers["put_file"] = put_file;
-  handlers["put_url"] = put_url;
-  handlers["delete_file"] = delete_file;
   handlers["get_file"] = get_file;
   handlers["list_files"] = list_files;
   handlers["glob_files"] = glob_files;

@@ -32,6 +32,8 @@ void answer_error(net::Response& response, const Status& status) {
 HttpApi::HttpApi(State& state) : state_(state) {
   add_repo_handlers(handlers_);
   add_file_handlers(handlers_);
+  add_edit_handlers(handlers_);
+  add_upload_handlers(handlers_);
   add_wave_handlers(handlers_);
   add_pipeline_handlers(handlers_);
   add_job_handlers(handlers_);

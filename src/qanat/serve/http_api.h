@@ -21,6 +21,8 @@ using Handlers = std::map<std::string_view, RouteHandler>;
 // The handlers of a group of routes, by route id; a file each.
 void add_repo_handlers(Handlers& handlers);
 void add_file_handlers(Handlers& handlers);
+void add_edit_handlers(Handlers& handlers);
+void add_upload_handlers(Handlers& handlers);
 void add_wave_handlers(Handlers& handlers);
 void add_pipeline_handlers(Handlers& handlers);
 void add_job_handlers(Handlers& handlers);

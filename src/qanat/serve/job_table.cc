@@ -55,7 +55,8 @@ Result<bool> JobTable::visit(
 }
 
 Result<pipeline::KeyedRow> JobTable::find(const std::string& id) const {
-  QANAT_ASSIGN_OR_RETURN(auto found, pipeline::DatumTable(*reader_, root_).find_by_id(id));
+  QANAT_ASSIGN_OR_RETURN(const auto ids, content::MapRoot::from_text(record_.ids));
+  QANAT_ASSIGN_OR_RETURN(auto found, pipeline::DatumTable(*reader_, root_).find_by_id(id, ids));
   if (!found)
     return not_found(str_cat("job ", name_, " has no datum ", id),
                      "`qanat list datum " + name_ + "` shows its datums");

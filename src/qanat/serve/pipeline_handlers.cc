@@ -112,7 +112,8 @@ Status validate_pipelines(Call& call) {
   return call.answer(
       api::validate_pipeline_specs(text, {.runner = services.runner_kind,
                                           .project = call.project(),
-                                          .default_network = services.default_network}));
+                                          .default_network = services.default_network,
+                                          .default_image = services.default_image}));
 }
 
 Status list_pipelines(Call& call) {

@@ -2,6 +2,7 @@
 
 #include <sys/stat.h>
 
+#include "qanat/api/error.h"
 #include "qanat/api/file_stream.h"
 #include "qanat/api/routes.h"
 #include "qanat/api/worker.h"
@@ -16,9 +17,16 @@ namespace {
 
 constexpr size_t kMaxBody = 16u << 20;  // of JSON
 constexpr int64_t kMaxWaitMs = 20'000;
+constexpr int64_t kDurableMs = 100'000;  // workers wait a little longer
 
 Status send_json(net::Response& response, const std::string& text) {
   return response.send(200, text, "application/json");
+}
+
+void log_if_serious(std::string_view call, const Status& status) {
+  if (status.code() == Code::kInternal || status.code() == Code::kDataLoss ||
+      status.code() == Code::kResourceExhausted)
+    log_error("a worker's call failed", {{"call", std::string(call)}, {"error", status}});
 }
 
 template <class T>
@@ -71,8 +79,23 @@ Status results(pipeline::WorkerHub& hub, const pipeline::WorkerHub::Worker& work
   QANAT_ASSIGN_OR_RETURN(const net::Query query, request.head().query());
   api::FileStreamReader in(
       [&request](char* buffer, size_t size) { return request.read(buffer, size); });
-  QANAT_ASSIGN_OR_RETURN(const auto answer, hub.take_results(worker, query.get_or("job", ""), in));
-  return send_json(response, api::json_text(answer));
+  // The answer comes when the reports are durable, together with those of other workers; no thread
+  // waits for that. Who was told that it took too long sends them again: they are not taken twice.
+  return hub.take_results(worker, query.get_or("job", ""), in, [&response] {
+    net::DeferOptions options;
+    options.timeout = net::Milliseconds(kDurableMs);
+    const Status late = unavailable("results take long to become durable", "try again");
+    options.timeout_status = net::http_status(late.code());
+    options.timeout_headers = {{"Content-Type", "application/json"}};
+    options.timeout_body = api::error_json(late);
+    return [pending = response.defer(options)](const Result<api::ResultsAnswer>& answer) {
+      const Status& status = answer.status();
+      log_if_serious("results", status);
+      pending->complete(status.ok() ? 200 : net::http_status(status.code()),
+                        {{"Content-Type", "application/json"}},
+                        status.ok() ? api::json_text(*answer) : api::error_json(status));
+    };
+  });
 }
 
 }  // namespace
@@ -107,10 +130,10 @@ void HttpWorkerGate::close(const pipeline::WorkerGroupId& group) {
     }
   }
   if (listener) server_.remove_listener(*listener);
-  // Not the whole folder: what the process runner knows of workers that are still ending lies there too.
+  // Not the whole folder: what the process runner knows of workers that are still ending lies there
+  // too.
   FileSystem& files = posix_file_system();
-  const std::string folder =
-      str_cat(folder_, "/", sha256(to_string(group)).to_hex().substr(0, 16));
+  const std::string folder = str_cat(folder_, "/", sha256(to_string(group)).to_hex().substr(0, 16));
   (void)files.remove_tree(folder + "/run");
   (void)files.remove_tree(folder + "/bin");
   (void)files.remove_directory(folder + "/workers");
@@ -121,11 +144,7 @@ void HttpWorkerGate::handle(const pipeline::WorkerGroupId& group, net::Request& 
                             net::Response& response) {
   const Status status = dispatch(group, request, response);
   if (status.ok()) return;
-  if (status.code() == Code::kInternal || status.code() == Code::kDataLoss ||
-      status.code() == Code::kResourceExhausted) {
-    log_error("a worker's call failed",
-              {{"pipeline", group.pipeline}, {"path", request.head().path}, {"error", status}});
-  }
+  log_if_serious(str_cat(group.pipeline, " ", request.head().path), status);
   answer_error(response, status);
 }
 

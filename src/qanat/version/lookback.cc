@@ -4,6 +4,7 @@
 
 #include "qanat/base/bytes.h"
 #include "qanat/base/path.h"
+#include "qanat/content/path_difference.h"
 #include "qanat/version/versions_impl.h"
 
 namespace qanat::version {

@@ -6,6 +6,7 @@
 #include "qanat/base/random.h"
 #include "qanat/base/string.h"
 #include "qanat/chunk/chunker.h"
+#include "qanat/content/blob_store.h"
 #include "qanat/content/epoch.h"
 #include "qanat/content/file_writer.h"
 
@@ -89,6 +90,57 @@ TEST(Uploads, EndWithTheirLease) {
   ASSERT_TRUE(disk.meta->revoke_lease(upload->lease).ok());
   EXPECT_EQ(use_upload(*disk.meta, "p", upload->id).code(), Code::kNotFound);
   EXPECT_TRUE(disk.meta->range(meta::KeyRange::prefix(uploads_prefix("p")))->items.empty());
+}
+
+// Collection condemns the pack that an edit names, before the edit asks or after.
+TEST(Uploads, CondemnedPacksAreNotThere) {
+  ContentDisk disk;
+  ASSERT_TRUE(disk.open());
+  auto stores = disk.stores();
+  ContentStore& store = **stores->project("default");
+  auto writer = store.new_writer();
+  const Hash hash = writer->add(BlobKind::kChunk, "chunk")->hash;
+  ASSERT_TRUE(writer->flush().ok());
+  meta::Transaction transaction;
+  writer->add_to(&transaction);
+  writer->committed(disk.meta->commit(std::move(transaction))->revision);
+
+  auto early = store.new_writer();
+  const auto known = early->find_chunks(std::span(&hash, 1));
+  ASSERT_TRUE(known.ok() && (*known)[0].has_value());
+  auto unconcerned = store.new_writer();
+  ASSERT_TRUE(unconcerned->find_chunks(std::span(&hash, 1)).ok());
+  early->rely_on(*(*known)[0]);
+  const chunk::PackId pack = (*known)[0]->pack;
+  const std::string object = pack_object_key("default", pack);
+  ASSERT_TRUE(disk.meta
+                  ->commit(meta::Transaction()
+                               .put(epoch_key("default"), "0000000000000001")
+                               .put(condemned_prefix("default") +
+                                        object.substr(std::string_view("packs/default/").size()),
+                                    ""))
+                  .ok());
+  for (ContentWriter* late : {early.get(), unconcerned.get()}) {
+    ASSERT_TRUE(late->flush().ok());
+    meta::Transaction edit;
+    late->add_to(&edit);
+    edit.put("/v1/root", "");
+    EXPECT_FALSE(disk.meta->commit(std::move(edit))->succeeded);
+  }
+  EXPECT_EQ(early->recheck().code(), Code::kConflict);
+  EXPECT_TRUE(unconcerned->recheck().ok());
+
+  auto after = store.new_writer();
+  EXPECT_FALSE((*after->find_chunks(std::span(&hash, 1)))[0].has_value());
+  // So it is sent again, and then it is there.
+  ASSERT_TRUE(after->add(BlobKind::kChunk, "chunk").ok());
+  ASSERT_TRUE(after->flush().ok());
+  meta::Transaction again;
+  after->add_to(&again);
+  const auto result = disk.meta->commit(std::move(again));
+  ASSERT_TRUE(result->succeeded);
+  after->committed(result->revision);
+  EXPECT_TRUE((*store.new_writer()->find_chunks(std::span(&hash, 1)))[0].has_value());
 }
 
 // A file by the names of its chunks is the file by its bytes, wherever the names come in.

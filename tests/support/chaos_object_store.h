@@ -32,13 +32,13 @@ namespace qanat::testing {
 
 struct ChaosOptions {
   // In a thousand calls.
-  uint64_t fail = 25;     // of any kind of call: nothing is done
-  uint64_t lie = 15;      // it is done, and the caller is told that it was not
-  uint64_t late = 10;     // it is done some calls later, and the caller is told that it was not
-  uint64_t partial = 10;  // a write leaves half an object
+  uint64_t fail = 40;     // of any kind of call: nothing is done
+  uint64_t lie = 30;      // it is done, and the caller is told that it was not
+  uint64_t late = 20;     // it is done some calls later, and the caller is told that it was not
+  uint64_t partial = 15;  // a write leaves half an object
   uint64_t flip = 10;     // a read has a wrong bit
   uint64_t slow = 5;      // it takes a while
-  uint64_t refuse = 2;    // from here on all calls are refused for a while
+  uint64_t refuse = 3;    // from here on all calls are refused for a while
   uint64_t refused_calls = 12;  // at most so many
 };
 

@@ -74,5 +74,21 @@ TEST(LimitEvents, BothVersionsOfControlGroups) {
   EXPECT_EQ(parse_event_count("", "max"), 0u);
 }
 
+TEST(LimitEvents, CgroupFilesAreLookedForWhereEnginesShowThem) {
+  using Files = std::vector<std::string>;
+  // v2 with a cgroup namespace of the container's own, and without.
+  EXPECT_EQ(cgroup_files("0::/\n", "memory", "memory.oom_control", "memory.events"),
+            (Files{"/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control"}));
+  EXPECT_EQ(cgroup_files("0::/docker/abc\n", "memory", "memory.oom_control", "memory.events")[0],
+            "/sys/fs/cgroup/docker/abc/memory.events");
+  // v1, several controllers in one hierarchy, and a path that leads out.
+  EXPECT_EQ(cgroup_files("5:cpu,memory:/docker/abc\n0::/\n", "memory", "memory.oom_control",
+                         "memory.events")[0],
+            "/sys/fs/cgroup/memory/docker/abc/memory.oom_control");
+  EXPECT_EQ(
+      cgroup_files("5:memory:/../../x\n", "memory", "memory.oom_control", "memory.events").size(),
+      2u);
+}
+
 }  // namespace
 }  // namespace qanat::worker

@@ -118,6 +118,32 @@ TEST_F(WorkerLoop, NothingOfADatumOutlivesIt) {
   }
 }
 
+TEST_F(WorkerLoop, ADatumHandsNothingToTheNext) {
+  // Files, links, deep folders, another's sticky bit, and what needs no file at all.
+  worker_.run_script(
+      "for d in /tmp /dev/shm; do ls -A $d; done > /pfs/out/found; ipcs -a | grep -c '^0x' >> "
+      "/pfs/out/found; "
+      "ls -ld /tmp | cut -c1-10 >> /pfs/out/found; "
+      "echo secret > /tmp/left; ln -s /pfs /tmp/link; mkdir -p /tmp/.a/b/c /dev/shm/d; echo x > "
+      "/tmp/.a/b/c/x; chmod 000 /tmp/.a; echo x > /dev/shm/d/x; mkfifo /tmp/pipe; "
+      "ipcmk -M 4096 -S 2 -Q; ln -s /tmp/left /pfs/out/by_link; chmod 700 /tmp; true");
+  auto delivered =
+      run({{.id = "d1", .files = {{"in/a", ""}}}, {.id = "d2", .files = {{"in/a", ""}}}});
+  for (const char* id : {"d1", "d2"}) {
+    EXPECT_EQ(delivered[id].report.state, DatumOutcome::kSuccess) << delivered[id].report.reason;
+    EXPECT_EQ(delivered[id].files["found"], "0\ndrwxrwxrwt\n") << id;
+    EXPECT_EQ(delivered[id].files["by_link"], "secret\n") << "output may lead there";
+  }
+}
+
+TEST_F(WorkerLoop, EachAttemptFindsItsScratchClean) {
+  worker_.server().hello.settings.datum_tries = 2;
+  worker_.run_script("test -e /tmp/left && echo found it; touch /tmp/left; exit 1");
+  Delivered result = run_one();
+  EXPECT_EQ(result.report.attempts, 2);
+  EXPECT_THAT(result.log, Not(HasSubstr("\"found it")));
+}
+
 TEST_F(WorkerLoop, UserCodeCannotReachTheWorker) {
   worker_.run_script(
       "(cat /proc/1/environ; cat /proc/1/mem; cat /proc/1/fd/*; readlink /proc/1/fd/*; cat "
@@ -213,7 +239,8 @@ TEST_F(WorkerLoop, HostileFoldersAreCleanedWithoutFollowing) {
       {.id = "3", .files = {{"in/a", ""}}, .env = {{"DO", "rm -r /pfs/out"}}},
       {.id = "4",
        .files = {{"in/a", ""}},
-       .env = {{"DO", "rm -r /pfs/out; mkdir /pfs/out; cat /tmp/kept > /pfs/out/f"}}},
+       .env = {{"DO",
+                "rm -r /pfs/out; mkdir /pfs/out; test -e /tmp/kept || echo gone > /pfs/out/f"}}},
       {.id = "5",
        .files = {{"in/a", ""}},
        .env = {{"DO", "cd /pfs/in; for i in $(seq 150); do mkdir d; cd d; done; true"}}},
@@ -222,7 +249,7 @@ TEST_F(WorkerLoop, HostileFoldersAreCleanedWithoutFollowing) {
   EXPECT_EQ(delivered["1"].report.state, DatumOutcome::kSuccess);
   EXPECT_THAT(delivered["2"].report.reason, HasSubstr("in the place of /pfs/out"));
   EXPECT_THAT(delivered["3"].report.reason, HasSubstr("removed /pfs/out"));
-  EXPECT_EQ(delivered["4"].files["f"], "kept\n");
+  EXPECT_EQ(delivered["4"].files["f"], "gone\n");
   EXPECT_EQ(delivered["5"].report.state, DatumOutcome::kSuccess);
   EXPECT_EQ(delivered["6"].files["f"], "/pfs:\nin\nout\n\n/pfs/in:\na\n");
   std::string content;

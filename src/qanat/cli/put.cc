@@ -174,18 +174,22 @@ class Attempt {
   }
 
   Status give_one() {
-    if (put_.source == "-") return read(STDIN_FILENO, "standard input", put_.address.path);
+    if (put_.source == "-")
+      return read(STDIN_FILENO, "standard input", put_.address.path, std::nullopt);
     struct stat info{};
     if (stat(put_.source.c_str(), &info) != 0) return errno_status(errno, put_.source);
-    return give(put_.source, put_.address.path, stamp_of(info));
+    return give(put_.source, put_.address.path,
+                S_ISREG(info.st_mode) ? std::optional(stamp_of(info)) : std::nullopt);
   }
 
-  Status give(const std::string& file, const std::string& path, const FileStamp& stamp) {
-    if (old_stamps_ != nullptr) {
-      if (const auto id = old_stamps_->find(path, stamp)) {
-        progress_.add_sent(0, stamp.size);
-        progress_.add(stamp.size);
-        return uploader_.same_file(path, *id, stamp);
+  // `stamp`: none if it is no regular file (a pipe that was named, say).
+  Status give(const std::string& file, const std::string& path,
+              const std::optional<FileStamp>& stamp) {
+    if (old_stamps_ != nullptr && stamp) {
+      if (const auto id = old_stamps_->find(path, *stamp)) {
+        progress_.add_sent(0, stamp->size);
+        progress_.add(stamp->size);
+        return uploader_.same_file(path, *id, *stamp);
       }
     }
     const Descriptor in(open(file.c_str(), O_RDONLY | O_CLOEXEC | O_NOCTTY));
@@ -194,15 +198,16 @@ class Attempt {
       return failed_precondition(str_cat(file, " vanished while its folder was put"),
                                  "Nothing was put. Put the folder again when nothing changes it.");
     }
-    return read(in.get(), file, path);
+    return read(in.get(), file, path, stamp);
   }
 
-  Status read(int fd, const std::string& name, const std::string& path) {
-    struct stat before{};
-    const bool regular = fstat(fd, &before) == 0 && S_ISREG(before.st_mode);
+  // `before`: what is known of the file from before it was opened.
+  Status read(int fd, const std::string& name, const std::string& path,
+              const std::optional<FileStamp>& before) {
     QANAT_RETURN_IF_ERROR(uploader_.begin_file(path, put_.append));
     uint64_t size = 0;
-    while (true) {
+    bool ended = false;
+    while (!ended) {
       QANAT_ASSIGN_OR_RETURN(const bool more,
                              uploader_.fill([&](char* buffer, size_t room) -> Result<size_t> {
                                ssize_t got = 0;
@@ -210,6 +215,9 @@ class Attempt {
                                  got = ::read(fd, buffer, room);
                                } while (got < 0 && errno == EINTR);
                                if (got < 0) return errno_status(errno, name);
+                               // Of a file, unlike of a pipe, less than was asked for is all that
+                               // there is.
+                               ended = before.has_value() && static_cast<size_t>(got) < room;
                                progress_.add(static_cast<uint64_t>(got));
                                size += static_cast<uint64_t>(got);
                                return static_cast<size_t>(got);
@@ -219,10 +227,8 @@ class Attempt {
     // Only what stayed as it was while it was read is known by its stamp.
     std::optional<FileStamp> stamp;
     struct stat after{};
-    if (regular && fstat(fd, &after) == 0 && stamp_of(before) == stamp_of(after) &&
-        stamp_of(after).size == size) {
-      stamp = stamp_of(after);
-    }
+    if (before && fstat(fd, &after) == 0 && stamp_of(after) == *before && before->size == size)
+      stamp = before;
     return uploader_.end_file(stamp);
   }
 

@@ -20,6 +20,8 @@ namespace qanat::cli {
 namespace {
 
 constexpr size_t kBlock = 16u << 20;
+constexpr size_t kFirstBlock = 8u << 20;  // while little has been sent: more goes on side by side
+constexpr uint64_t kLittle = 64u << 20;
 constexpr size_t kBlockChunks = 16u << 10;
 constexpr size_t kCapacity = kBlock + 2 * chunk::kMaxChunk;
 constexpr size_t kInline = 4u << 20;
@@ -244,11 +246,11 @@ class Uploader::Impl {
 
   Status hand_on_if_full() {
     if (block_ == nullptr) return ok_status();
-    const size_t limit = started_ ? kBlock : kInline;
+    const size_t limit = !started_ ? kInline : handed_on_ < kLittle ? kFirstBlock : kBlock;
     if (block_->cut < limit && block_->chunks.size() < kBlockChunks) return ok_status();
     if (!started_) {
       QANAT_RETURN_IF_ERROR(start());
-      if (block_->cut < kBlock && block_->chunks.size() < kBlockChunks) return ok_status();
+      if (block_->cut < kFirstBlock && block_->chunks.size() < kBlockChunks) return ok_status();
     }
     return hand_on();
   }
@@ -256,6 +258,7 @@ class Uploader::Impl {
   // Gives the block to the threads; what is not cut yet begins the next one.
   Status hand_on() {
     std::unique_ptr<Block> full = std::move(block_);
+    handed_on_ += full->cut;
     const std::string_view rest = full->uncut();
     if (!rest.empty()) {
       QANAT_RETURN_IF_ERROR(need_block());
@@ -536,6 +539,7 @@ class Uploader::Impl {
   // The caller's thread. The threads read upload_id_ and started_, which are set before they start.
   std::string upload_id_;
   bool started_ = false;
+  uint64_t handed_on_ = 0;  // bytes of blocks
   std::unique_ptr<Block> block_;
   std::shared_ptr<File> file_;
   std::vector<std::thread> threads_;

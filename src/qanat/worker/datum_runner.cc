@@ -95,6 +95,8 @@ CommandSpec DatumRunner::command_for(const FetchedDatum& datum, bool error_comma
 Status DatumRunner::materialise(const FetchedDatum& datum, RanDatum& ran) {
   std::vector<std::string> inputs;
   for (const api::DatumInput& input : datum.datum.inputs) inputs.push_back(input.name);
+  // Not at the end of an attempt: output may be links that lead to these.
+  QANAT_RETURN_IF_ERROR(scratch_.clean());
   QANAT_RETURN_IF_ERROR(pfs_.prepare(inputs));
   ran.report.input_bytes = 0;
   ran.report.input_files = 0;
@@ -208,7 +210,10 @@ DatumRunner::Attempt DatumRunner::attempt(const CommandSpec& command, const Canc
   const auto& accepted = transform_.accept_return_code;
   attempt.success = result.end == CommandResult::End::kExited &&
                     (result.exit_code == 0 || std::find(accepted.begin(), accepted.end(),
-                                                        result.exit_code) != accepted.end());
+                                                        result.exit_code) != accepted.end()) &&
+                    // A shell or a pool of processes may hide that a part of it was killed, and its
+                    // output is then not whole.
+                    limit_events().oom_kills == before.oom_kills;
   if (!attempt.success) {
     explain(result, before, log, attempt);
     attempt.final = result.end == CommandResult::End::kNotStarted &&

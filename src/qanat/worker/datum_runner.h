@@ -1,10 +1,10 @@
 // Runs one datum: attempts in clean sandboxes, err_cmd, collecting the output.
 //
-// The rules: an attempt succeeds when cmd ends with 0 or an accepted code and what it left in
-// /pfs/out can be held by a repo. After a failed one err_cmd (if any) runs in the same sandbox. At
-// most `datum_tries` attempts; when they have run out the datum is RECOVERED if the last err_cmd
-// ended with 0, else FAILED, and has no output either way. Whatever the attempt left running is
-// dead before its output is looked at.
+// The rules: an attempt succeeds when cmd ends with 0 or an accepted code, the kernel killed none
+// of its processes for memory, and what it left in /pfs/out can be held by a repo. After a failed
+// one err_cmd (if any) runs in the same sandbox. At most `datum_tries` attempts; when they have run
+// out the datum is RECOVERED if the last err_cmd ended with 0, else FAILED, and has no output
+// either way. Whatever the attempt left running is dead before its output is looked at.
 //
 // One thread at a time.
 #pragma once
@@ -23,6 +23,7 @@
 #include "qanat/worker/datum_log.h"
 #include "qanat/worker/limit_events.h"
 #include "qanat/worker/pfs_folder.h"
+#include "qanat/worker/scratch_folders.h"
 #include "qanat/worker/user_process.h"
 
 namespace qanat::worker {
@@ -106,6 +107,7 @@ class DatumRunner {
   const LiveLog live_log_;
   Clock& clock_;
   PfsFolder pfs_;
+  const ScratchFolders scratch_;
 };
 
 }  // namespace qanat::worker

@@ -1,15 +1,15 @@
 #include "qanat/worker/limit_events.h"
 
-#include <initializer_list>
-
 #include "qanat/base/file_system.h"
 #include "qanat/base/string.h"
 
 namespace qanat::worker {
 namespace {
 
-std::uint64_t read_count(std::initializer_list<const char*> paths, std::string_view name) {
-  for (const char* path : paths) {
+constexpr std::string_view kMounts = "/sys/fs/cgroup";
+
+std::uint64_t read_count(const std::vector<std::string>& paths, std::string_view name) {
+  for (const std::string& path : paths) {
     Result<std::string> text = posix_file_system().read_file(path, 64 << 10);
     if (text.ok()) return parse_event_count(*text, name);
   }
@@ -26,13 +26,34 @@ std::uint64_t parse_event_count(std::string_view text, std::string_view name) {
   return 0;
 }
 
+std::vector<std::string> cgroup_files(std::string_view cgroups, std::string_view controller,
+                                      std::string_view v1_file, std::string_view v2_file) {
+  std::vector<std::string> files;
+  for (std::string_view line : split(cgroups, '\n')) {
+    auto [number, rest] = split_once(line, ':');
+    auto [controllers, path] = split_once(rest, ':');
+    if (path.size() <= 1) continue;
+    const std::string below = path.find("..") == std::string_view::npos ? std::string(path) : "";
+    if (below.empty()) continue;
+    bool named = false;
+    for (std::string_view one : split(controllers, ',')) named = named || one == controller;
+    if (named) files.push_back(str_cat(kMounts, "/", controller, below, "/", v1_file));
+    if (number == "0" && controllers.empty())
+      files.push_back(str_cat(kMounts, below, "/", v2_file));
+  }
+  files.push_back(str_cat(kMounts, "/", v2_file));
+  files.push_back(str_cat(kMounts, "/", controller, "/", v1_file));
+  return files;
+}
+
 LimitEvents limit_events() {
-  return {
-      .oom_kills = read_count(
-          {"/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control"}, "oom_kill"),
-      .refused_forks =
-          read_count({"/sys/fs/cgroup/pids.events", "/sys/fs/cgroup/pids/pids.events"}, "max"),
-  };
+  static const std::string cgroups =
+      posix_file_system().read_file("/proc/self/cgroup", 64 << 10).value_or("");
+  static const std::vector<std::string> memory =
+      cgroup_files(cgroups, "memory", "memory.oom_control", "memory.events");
+  static const std::vector<std::string> pids =
+      cgroup_files(cgroups, "pids", "pids.events", "pids.events");
+  return {.oom_kills = read_count(memory, "oom_kill"), .refused_forks = read_count(pids, "max")};
 }
 
 }  // namespace qanat::worker

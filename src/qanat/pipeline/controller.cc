@@ -354,6 +354,10 @@ Result<bool> Controller::advance() {
     return true;
   }
   if (record.stopped) {
+    // The wave that starts a pipeline again may be heard of before the change itself, which wakes
+    // this controller when it is.
+    QANAT_ASSIGN_OR_RETURN(const bool stopped, is_stored_as_stopped());
+    if (!stopped) return false;
     QANAT_RETURN_IF_ERROR(
         end_unrun(*next, *current, JobState::kKilled, "the pipeline was stopped", {}));
     return true;
@@ -384,6 +388,14 @@ Result<std::optional<JobRecord>> Controller::job_at(int64_t wave, int64_t* revis
   if (revision != nullptr) *revision = found->mod_revision;
   QANAT_ASSIGN_OR_RETURN(JobRecord record, decode<JobRecord>(key, found->value));
   return std::optional<JobRecord>(std::move(record));
+}
+
+Result<bool> Controller::is_stored_as_stopped() const {
+  const std::string key = pipeline_key(project_, name_);
+  QANAT_ASSIGN_OR_RETURN(const auto found, services_.meta->get(key));
+  if (!found) return true;  // deleted: remove() comes
+  QANAT_ASSIGN_OR_RETURN(const PipelineRecord record, decode<PipelineRecord>(key, found->value));
+  return record.stopped;
 }
 
 Result<bool> Controller::begin(const Waiting& next,

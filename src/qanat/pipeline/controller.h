@@ -123,6 +123,7 @@ class Controller : public std::enable_shared_from_this<Controller> {
   Result<std::vector<content::SegmentRegistration>> write_results(content::ContentStore& content,
                                                                   const Hash& journal,
                                                                   const CompiledSpec& spec);
+  Result<bool> is_stored_as_stopped() const;
   Result<std::optional<JobRecord>> job_at(int64_t wave, int64_t* revision = nullptr) const;
 
   const Services services_;

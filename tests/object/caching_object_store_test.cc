@@ -197,7 +197,7 @@ TEST_F(Caching, IsBounded) {
 TEST_F(Caching, DamageIsAMiss) {
   objects_["packs/a"] = random_bytes(7, 3000);
   std::mt19937_64 random(8);
-  for (int round = 0; round < 400; ++round) {
+  for (int round = 0; round < 200; ++round) {
     ASSERT_TRUE(read("packs/a", 10, 2000) == objects_["packs/a"].substr(10, 2000));
     const std::vector<std::string> files = cache_files();
     ASSERT_EQ(files.size(), 1u);

@@ -59,9 +59,10 @@ Status BlockFiles::load() {
   std::vector<Found> found;
   for (unsigned i = 0; i < 256; ++i) {
     const std::string folder = folder_of({uint64_t{i} << 56, 0});
-    QANAT_RETURN_IF_ERROR(files_.make_directories(folder));
-    QANAT_ASSIGN_OR_RETURN(const auto entries, files_.list(folder));
-    for (const DirectoryEntry& entry : entries) {
+    const auto entries = files_.list(folder);
+    if (entries.code() == Code::kNotFound) continue;  // made when it is needed
+    QANAT_RETURN_IF_ERROR(entries.status());
+    for (const DirectoryEntry& entry : *entries) {
       const std::string path = str_cat(folder, "/", entry.name);
       const auto [hash_text, number_text] = split_once(entry.name, '-');
       const auto hash = from_hex16(hash_text);
@@ -140,10 +141,15 @@ void BlockFiles::put(std::string_view key, int64_t number, int64_t object_size,
   }
   remove_files(gone);
   auto write = [&]() -> Status {
-    QANAT_ASSIGN_OR_RETURN(auto file, files_.open(temporary, OpenMode::kCreateExclusive));
-    QANAT_RETURN_IF_ERROR(file->append(bytes));
-    QANAT_RETURN_IF_ERROR(file->append(trailer));
-    QANAT_RETURN_IF_ERROR(file->close());
+    auto file = files_.open(temporary, OpenMode::kCreateExclusive);
+    if (file.code() == Code::kNotFound) {
+      QANAT_RETURN_IF_ERROR(files_.make_directories(folder_of(name)));
+      file = files_.open(temporary, OpenMode::kCreateExclusive);
+    }
+    QANAT_RETURN_IF_ERROR(file.status());
+    QANAT_RETURN_IF_ERROR((*file)->append(bytes));
+    QANAT_RETURN_IF_ERROR((*file)->append(trailer));
+    QANAT_RETURN_IF_ERROR((*file)->close());
     return files_.rename(temporary, path_of(name));
   };
   if (Status status = write(); !status.ok()) {

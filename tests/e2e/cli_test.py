@@ -201,7 +201,7 @@ class Files(OneServer):
             content["/" + name] = b"" if name == "empty" else f"{number}\n".encode()
             self.file("tree/" + name, content["/" + name])
         self.qanat("put", "file", "-r", "odd@master:/", "-f", os.path.join(self.folder, "tree"))
-        back = os.path.join(self.folder, "back")
+        back = os.path.join(self.folder, "folders", "that are", "made", "back")
         self.qanat("get", "file", "-r", "odd@master:/", "-o", back)
         self.assertEqual({path: text.encode(errors="surrogateescape") for path, text in read_folder(back).items()}, content)
         for name in names:
@@ -301,6 +301,12 @@ class Files(OneServer):
         newest = self.server.head("history")
         self.qanat("create", "branch", "history@master", "--head", "master^3")
         self.assertEqual(self.server.tree("history"), {"/f": "2"})
+        self.qanat("update", "branch", "history@master", "--head", "history@master^")
+        self.assertEqual(self.server.tree("history"), {"/f": "2"})
+        self.qanat("update", "branch", "history@master", "--head", "history@master^")
+        self.assertEqual(self.server.tree("history"), {"/f": "1"})
+        self.repo("elsewhere")
+        self.fails("update", "branch", "history@master", "--head", "elsewhere@master", says="another repo")
         self.qanat("inspect", "commit", f"history@{newest}")
 
     def test_copy_between_repos(self):
@@ -385,6 +391,25 @@ class Logs(OneServer):
             rest = follower.stdout.read()
             self.assertEqual(follower.wait(timeout=30), 0)
         self.assertIn("line-8", rest)
+
+    def test_who_follows_sees_each_line_once(self):
+        """Of datums done before, of short ones, and of one that says more than is kept of what comes live."""
+        self.repo("many")
+        for name in ("a", "b", "c", "loud", "x", "y"):
+            self.file("many/" + name, b"1")
+        self.qanat("put", "file", "-r", "many@master:/", "-f", os.path.join(self.folder, "many"))
+        script = """n=$(ls /pfs/many); for i in 1 2 3; do echo $n-$i; done
+case $n in c) sleep 3;; loud) i=0; while [ $i -lt 12000 ]; do echo loud-line-$i; i=$((i+1)); done; sleep 1; echo loud-end;; esac"""
+        self.server.create_pipeline({"pipeline": {"name": "speaks"}, "transform": {"image": "local", "cmd": ["sh"], "stdin": [script]},
+                                     "input": {"pfs": {"repo": "many", "glob": "/*"}}, "datum_set_spec": {"number": 1}})
+        job = wait_until(lambda: [j for j in self.server.jobs("speaks") if j["datums"].get("processed", 0) >= 2], "two datums are done")[0]["id"]
+        raw = self.qanat("logs", "-j", f"speaks@{job}", "--follow", "--raw")
+        self.assertEqual(self.server.jobs("speaks")[0]["state"], "SUCCESS")
+        said = [line["text"] for line in map(json.loads, raw.splitlines()) if line["stream"] == "stdout"]
+        names = ("a", "b", "c", "loud", "x", "y")
+        expected = [f"{name}-{i}" for name in names for i in (1, 2, 3)] + [f"loud-line-{i}" for i in range(12000)] + ["loud-end"]
+        self.assertEqual(sorted(said), sorted(expected))
+        self.assertEqual(said[:6], ["a-1", "a-2", "a-3", "b-1", "b-2", "b-3"], "what was done before comes first")
 
 
 class Servers(unittest.TestCase):

@@ -4,6 +4,7 @@ One server on the process runner: repos `open` and `closed`, pipelines `shown` (
 """
 
 import datetime
+import http.client
 import json
 import os
 import socket
@@ -249,6 +250,21 @@ class SecurityTest(unittest.TestCase):
         self.assertIn("last token", self.server.fails("delete", "token", "root"))
         for scopes in ([], ["readers:open"], ["reader:"], ["reader:a b"], ["god"]):
             self.assertEqual(self.status(None, "POST", "/tokens", {"name": "bad", "scopes": scopes}), 400, scopes)
+
+    def test_a_running_stream_ends_with_its_token(self):
+        gone = self.token("streams", "reader:open")
+        stays = self.token("streams-on", "reader:open")
+        streams = []
+        for token in (gone, stays):
+            connection = http.client.HTTPConnection("127.0.0.1", self.server.port, timeout=60)
+            connection.request("GET", "/api/v1" + PROJECT + "/events", headers={"Authorization": f"Bearer {token}"})
+            streams.append(connection.getresponse())
+            self.assertEqual(streams[-1].status, 200)
+        self.server.qanat("delete", "token", "streams")
+        self.assertIn(b"deleted", streams[0].read(), "it ends, and says why")
+        self.server.put("open", "/seen", "by the other")
+        self.assertIn(b"event:", streams[1].readline())
+        streams[1].close()
 
     def test_a_pipeline_ends_with_the_rights_that_it_was_given(self):
         maker = self.token("maker", "operator:granted", "writer:open")

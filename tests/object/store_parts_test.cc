@@ -85,7 +85,7 @@ TEST(XmlTest, RefusesTheRest) {
   for (const char* bad :
        {"", "text", "<a>", "<a></b>", "<a/><b/>", "<a/>x", "<a b></a>", "<a b=c/>", "<a>&x;</a>",
         "<a>&#0;</a>", "<a>&#xD800;</a>", "<a>&#99999999;</a>", "<a>&lt</a>", "<!DOCTYPE a><a/>",
-        "<a><![CDATA[x</a>", "<a", "< a/>", "<a><!-- </a>"}) {
+        "<a><![CDATA[x</a>", "<a", "<a:/>", "< a/>", "<a><!-- </a>"}) {
     EXPECT_EQ(parse_xml(bad).code(), Code::kDataLoss) << bad;
   }
   std::string deep;

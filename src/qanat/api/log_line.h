@@ -18,6 +18,7 @@ struct LogLine {
   std::string worker;
   std::string stream;
   int64_t attempt = 0;
+  int64_t number = 0;
   std::string text;
 };
 template <class V>
@@ -30,6 +31,7 @@ void describe(V& v, LogLine& t) {
   v.optional("worker", t.worker, "The worker.");
   v.required("stream", t.stream, "stdout, stderr, or worker for the worker's own words.");
   v.optional("attempt", t.attempt, "Counted from 1.");
+  v.optional("number", t.number, "Of the datum's lines, from 0; those left out are counted.");
   v.required("text", t.text, "Without its newline; bytes that are not UTF-8 as U+FFFD.");
 }
 

@@ -118,7 +118,7 @@ Status get_folder(Cli& cli, const api::Address& address, const std::string& fold
       auto answer,
       server->download("archive", {{"project", address.project}, {"repo", address.repo}},
                        {{"ref", address.ref.to_string()}, {"path", address.path}}));
-  if (mkdir(folder.c_str(), 0777) != 0 && errno != EEXIST) return errno_status(errno, folder);
+  QANAT_RETURN_IF_ERROR(posix_file_system().make_directories(folder));
   Progress progress(str_cat("get ", address.to_string()), 0, cli.quiet());
   api::FileStreamReader reader(
       [&answer](char* buffer, size_t size) { return answer->read(buffer, size); });

@@ -124,19 +124,37 @@ Result<Parameters> branch_parameters(const Cli& cli, const std::string& text) {
       {"project", address.project}, {"repo", address.repo}, {"branch", address.ref.name}};
 }
 
+// What --head says, with or without the repo's name.
+Result<std::string> head_of(Cli& cli, const Parameters& branch, const std::string& text) {
+  if (text.find('@') == std::string::npos) return text;
+  QANAT_ASSIGN_OR_RETURN(const api::Address address, cli.address(text));
+  for (const auto& [name, value] : branch) {
+    if ((name == "repo" && value != address.repo) ||
+        (name == "project" && value != address.project)) {
+      return invalid_argument(
+          str_cat("--head ", text, " is a commit of another repo"),
+          "a branch names commits of its own repo; `qanat copy file` brings files from another");
+    }
+  }
+  return address.ref.to_string();
+}
+
 void add_branches(Cli& cli) {
   auto a = std::make_shared<Arguments>();
   for (const char* verb : {"create", "update"}) {
     cli.command(verb, "branch", "Create a branch, or move its head (backward too)")
         .argument("REPO@BRANCH", a->name, "The branch")
-        .option("--head", a->head, "The commit it names: a branch, an id, with ^ for ancestors")
+        .option("--head", a->head,
+                "The commit it names: a branch, an id, with ^ for ancestors; REPO@ may precede")
         .option("-p,--provenance", a->provenance,
                 "REPO@BRANCH that it is derived from; may be repeated")
         .example("qanat create branch orders@master --head staging")
         .run([&cli, a]() -> Status {
           QANAT_ASSIGN_OR_RETURN(const Parameters parameters, branch_parameters(cli, a->name));
           api::PutBranchRequest request;
-          if (!a->head.empty()) request.head = a->head;
+          if (!a->head.empty()) {
+            QANAT_ASSIGN_OR_RETURN(request.head, head_of(cli, parameters, a->head));
+          }
           if (!a->provenance.empty()) {
             request.provenance.emplace();
             for (const std::string& text : a->provenance) {

@@ -102,6 +102,8 @@ class EventStream {
   virtual Status send_raw(std::string bytes) = 0;
   virtual void close() = 0;  // after what is queued has been sent
   virtual bool closed() const = 0;
+  // What waits to be sent: a sender with much to say stays below StreamOptions::max_queued_bytes.
+  virtual size_t queued_bytes() const = 0;
   // Called once when the stream has ended, by either side; on the server's waiting thread: must not
   // block. At once when it already has.
   virtual void on_closed(std::function<void()> callback) = 0;

@@ -75,6 +75,7 @@ class StreamCore {
   Status send(std::string bytes);
   void close();
   bool closed() const;
+  size_t queued_bytes() const;
   void on_closed(std::function<void()> callback);
 
   // For the waiting thread: takes what is queued; `ended` tells that nothing will follow.

@@ -220,6 +220,7 @@ class StreamHandle : public EventStream {
   Status send_raw(std::string bytes) override { return core_->send(std::move(bytes)); }
   void close() override { core_->close(); }
   bool closed() const override { return core_->closed(); }
+  size_t queued_bytes() const override { return core_->queued_bytes(); }
   void on_closed(std::function<void()> callback) override { core_->on_closed(std::move(callback)); }
 
  private:

@@ -149,6 +149,11 @@ bool StreamCore::closed() const {
   return closed_ || closing_;
 }
 
+size_t StreamCore::queued_bytes() const {
+  MutexLock lock(mutex_);
+  return queue_.size();
+}
+
 void StreamCore::on_closed(std::function<void()> callback) {
   {
     MutexLock lock(mutex_);

@@ -163,6 +163,7 @@ class Parser {
     QANAT_ASSIGN_OR_RETURN(const std::string_view full, name());
     const size_t colon = full.rfind(':');
     out.name = full.substr(colon == std::string_view::npos ? 0 : colon + 1);
+    if (out.name.empty()) return error("a name is missing");
     QANAT_ASSIGN_OR_RETURN(const bool empty, attributes());
     if (empty) return ok_status();
     while (position_ < text_.size()) {

@@ -28,6 +28,12 @@ Result<version::PageRequest> Call::page() const {
   return page;
 }
 
+std::shared_ptr<net::EventStream> Call::stream(net::StreamOptions options) {
+  auto stream = response.stream(std::move(options));
+  state.tokens->end_with_token(*caller_, stream);
+  return stream;
+}
+
 Status Call::answer_json(const std::string& text) {
   response.headers().set("Qanat-Revision", std::to_string(state.meta->current_revision()));
   return response.send(route().success, text, "application/json");

@@ -56,6 +56,9 @@ class Call {
     return api::parse_json<T>(text);
   }
 
+  // Keeps the connection for events, until the caller's token is deleted.
+  std::shared_ptr<net::EventStream> stream(net::StreamOptions options = {});
+
   template <class T>
   Status answer(const T& value) {
     return answer_json(api::json_text(value));

@@ -1,8 +1,12 @@
 #include "qanat/serve/tokens.h"
 
+#include <utility>
+
 #include "qanat/api/address.h"
+#include "qanat/api/error.h"
 #include "qanat/base/bytes.h"
 #include "qanat/base/id.h"
+#include "qanat/base/log.h"
 #include "qanat/base/name.h"
 #include "qanat/base/string.h"
 
@@ -152,10 +156,62 @@ Result<api::TokenInfo> Tokens::remove(const std::string& name) {
   QANAT_ASSIGN_OR_RETURN(const Hash hash, Hash::from_hex(hash_text->value));
   QANAT_RETURN_IF_ERROR(
       meta_.commit(meta::Transaction().erase(name_key).erase(token_key(hash))).status());
-  MutexLock lock(mutex_);
-  cache_.erase(hash);
-  ++removals_;
+  forget(hash);
   return *found;
+}
+
+void Tokens::forget(const Hash& token) {
+  std::vector<std::shared_ptr<net::EventStream>> ended;
+  {
+    MutexLock lock(mutex_);
+    cache_.erase(token);
+    ++removals_;
+    const auto [first, last] = streams_.equal_range(token);
+    for (auto stream = first; stream != last; ++stream) {
+      if (auto open = stream->second.lock()) ended.push_back(std::move(open));
+    }
+    streams_.erase(first, last);
+  }
+  for (const auto& stream : ended) {
+    (void)stream->send({"error", api::error_json(unauthenticated("the token was deleted")), ""});
+    stream->close();
+  }
+}
+
+// Once, at the first stream. Without it only deletions by this server are seen.
+void Tokens::watch_deletions() {
+  {
+    MutexLock lock(mutex_);
+    if (std::exchange(watching_, true)) return;
+  }
+  auto watch =
+      meta_.watch(meta::KeyRange::prefix(kPrefix), 0, [this](const meta::WatchBatch& batch) {
+        for (const meta::Event& event : batch.events) {
+          if (!event.deleted) continue;
+          const auto hash = Hash::from_hex(event.item.key.substr(std::string_view(kPrefix).size()));
+          if (hash.ok()) forget(*hash);
+        }
+      });
+  if (watch.ok()) {
+    deletions_ = *std::move(watch);
+  } else {
+    log_warning("deletions of tokens are not watched", {{"error", watch.status()}});
+  }
+}
+
+void Tokens::end_with_token(const Caller& caller, const std::shared_ptr<net::EventStream>& stream) {
+  watch_deletions();
+  {
+    MutexLock lock(mutex_);
+    if (streams_.size() >= purge_at_) {
+      std::erase_if(streams_, [](const auto& entry) { return entry.second.expired(); });
+      purge_at_ = std::max<size_t>(64, 2 * streams_.size());
+    }
+    streams_.emplace(caller.token, stream);
+  }
+  // It may have been deleted before it was noted here.
+  const auto found = meta_.get(token_key(caller.token));
+  if (found.ok() && !*found) forget(caller.token);
 }
 
 Result<std::shared_ptr<const Caller>> Tokens::authenticate(std::string_view secret) {
@@ -185,6 +241,7 @@ Result<std::shared_ptr<const Caller>> Tokens::authenticate(std::string_view secr
       made->name = record.info.name;
       made->scopes.insert(record.info.scopes.begin(), record.info.scopes.end());
       made->expires = record.info.expires;
+      made->token = hash;
       caller = std::move(made);
     }
     MutexLock lock(mutex_);

@@ -22,6 +22,7 @@
 #include "qanat/base/hash.h"
 #include "qanat/base/thread_annotations.h"
 #include "qanat/meta/store.h"
+#include "qanat/net/http_server.h"
 
 namespace qanat::serve {
 
@@ -30,6 +31,7 @@ struct Caller {
   std::string name;
   std::set<std::string, std::less<>> scopes;
   api::Timestamp expires;
+  Hash token;  // of its secret
 
   bool is_admin() const { return scopes.contains("admin"); }
   bool may_read(std::string_view project, std::string_view repo) const;
@@ -54,6 +56,8 @@ class Tokens {
   Result<api::TokenInfo> remove(const std::string& name);
   // kUnauthenticated says whether it is missing, unknown or expired.
   Result<std::shared_ptr<const Caller>> authenticate(std::string_view secret);
+  // Closes the stream when the caller's token is deleted, by whichever server.
+  void end_with_token(const Caller& caller, const std::shared_ptr<net::EventStream>& stream);
 
   static Status check_scope(std::string_view scope);
 
@@ -63,12 +67,19 @@ class Tokens {
     int64_t until_ms = 0;
   };
 
+  void watch_deletions();
+  void forget(const Hash& token);
+
   meta::Store& meta_;
   Clock& clock_;
   Mutex mutex_;
+  std::multimap<Hash, std::weak_ptr<net::EventStream>> streams_ GUARDED_BY(mutex_);
+  size_t purge_at_ GUARDED_BY(mutex_) = 64;  // streams that ended are forgotten then
+  bool watching_ GUARDED_BY(mutex_) = false;
   std::map<Hash, Cached> cache_ GUARDED_BY(mutex_);
   // Counts removals: what was read before one may not be kept after it.
   uint64_t removals_ GUARDED_BY(mutex_) = 0;
+  std::unique_ptr<meta::Watch> deletions_;  // last: its callback uses the others
 };
 
 }  // namespace qanat::serve

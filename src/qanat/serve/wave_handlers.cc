@@ -229,7 +229,7 @@ class WaveWait : public std::enable_shared_from_this<WaveWait> {
 
 Status wait_for(Call& call, const version::WaveInfo& wave) {
   return std::make_shared<WaveWait>(call.state, call.project(), wave, call.shared_caller(),
-                                    call.response.stream({}))
+                                    call.stream())
       ->begin();
 }
 
@@ -386,7 +386,7 @@ Status events(Call& call) {
   QANAT_ASSIGN_OR_RETURN(const uint64_t after, call.query().get_uint("revision", 0));
   const int64_t from = after == 0 ? 0 : static_cast<int64_t>(after) + 1;
   return std::make_shared<EventFeed>(call.state, call.project(), call.shared_caller(),
-                                     call.response.stream({}))
+                                     call.stream())
       ->begin(from);
 }
 

@@ -97,13 +97,15 @@ void DatumLog::add(Stream& stream, std::string text) {
   line.time.ms = clock_.wall_ms();
   line.stream = stream.name;
   line.attempt = attempt_;
+  line.number = static_cast<std::int64_t>(next_order_++);
   line.text = valid_utf8(std::move(text));
   if (live_) {
     live_lines_.push_back(line);
     if (live_lines_.size() > kMaxLiveLines) live_lines_.pop_front();
   }
   const uint64_t cost = line.text.size() + kLineCost;
-  Entry entry{next_order_++, std::move(line)};
+  const auto order = static_cast<std::uint64_t>(line.number);
+  Entry entry{order, std::move(line)};
   if (stream.cut_lines == 0 && stream.tail.empty() && stream.head_bytes + cost <= half_) {
     stream.head_bytes += cost;
     stream.head.push_back(std::move(entry));
@@ -143,6 +145,7 @@ std::string DatumLog::take_text() {
       marker.order = stream.tail.empty() ? next_order_ : stream.tail.front().order;
       marker.line.time.ms =
           stream.tail.empty() ? clock_.wall_ms() : stream.tail.front().line.time.ms;
+      marker.line.number = static_cast<std::int64_t>(marker.order);
       marker.line.stream = stream.name;
       marker.line.attempt = stream.tail.empty() ? attempt_ : stream.tail.front().line.attempt;
       marker.line.text =

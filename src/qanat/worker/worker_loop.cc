@@ -53,7 +53,7 @@ class WorkerLoop {
   ServerClient client_;
   DatumsInHand in_hand_;
   Cancellation cancel_;
-  std::atomic<bool> follow_{false};
+  std::atomic<bool> follow_{true};  // until the server says otherwise: no line is to be missed
 
   Mutex mutex_;
   CondVar changed_;

@@ -16,6 +16,7 @@ int main(int argc, char** argv) {
   qanat::cli::add_job_commands(cli);
   qanat::cli::add_token_commands(cli);
   qanat::cli::add_config_commands(cli);
+  qanat::cli::add_fsck_command(cli);
   qanat::add_serve_command(cli);
   return cli.main(argc, argv);
 }

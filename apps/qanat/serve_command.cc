@@ -294,6 +294,7 @@ class Server {
     gate_->set_hub(&pipelines_->hub());
 
     state_.meta = meta_.get();
+    state_.objects = objects_.get();
     state_.versions = versions_.get();
     state_.contents = contents_.get();
     state_.pipelines = pipelines_.get();

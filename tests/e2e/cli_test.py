@@ -58,7 +58,7 @@ class Commands(OneServer):
         done = set()
 
         def run(*words, **options):
-            done.add(" ".join(words[:2]) if words[0] not in ("logs", "whoami", "version", "serve") else words[0])
+            done.add(" ".join(words[:2]) if words[0] not in ("fsck", "logs", "whoami", "version", "serve") else words[0])
             return self.qanat(*words, **options)
 
         run("create", "repo", "in", "--description", "first")
@@ -117,6 +117,8 @@ class Commands(OneServer):
         self.assertIn("reader:in", run("list", "token"))
         run("delete", "token", "t")
         self.assertIn("admin", run("whoami"))
+        self.assertEqual(run("fsck"), "")
+        self.assertEqual(json.loads(run("fsck", "--data", "-o", "json")), [])
         self.assertIn("process", run("version"))
         run("config", "set", "here", "--address", self.server.url, "--secret", self.server.token)
         run("config", "use", "here")
@@ -330,6 +332,30 @@ class Files(OneServer):
                     self.assertNotIn(b" 200 ", s.recv(1000)[:20])
         self.assertEqual(self.server.head("cut"), head)
         self.assertEqual(self.server.tree("cut"), {"/a": "whole"})
+
+    def test_fsck_names_what_is_damaged(self):
+        with Server() as server:
+            server.qanat("create", "repo", "r")
+            for name in ("a", "b"):
+                server.qanat("put", "file", f"r@master:/dir/{name}", "-f", "-", input=os.urandom(5000).hex())
+            commits = [c["id"] for c in json.loads(server.qanat("list", "commit", "r", "-o", "json"))]
+            packs = os.path.join(server.data, "objects", "packs")
+            pack = max((os.path.join(folder, f) for folder, _, files in os.walk(packs) for f in files), key=os.path.getsize)
+            with open(pack, "r+b") as f:
+                f.seek(1000)
+                byte = f.read(1)[0]
+                f.seek(1000)
+                f.write(bytes([byte ^ 0xff]))
+            self.assertEqual(server.run("fsck").returncode, 0)
+            result = server.run("fsck", "--data", "-o", "json")
+            self.assertEqual(result.returncode, 1, result.stderr)
+            self.assertIn("1 problem in project default", result.stderr)
+            (problem,) = json.loads(result.stdout)
+            self.assertIn(os.path.basename(pack), problem["where"])
+            self.assertTrue(any(touched.startswith(f"r@{commits[0]}:/dir/") for touched in problem["touches"]), problem)
+            table = server.run("fsck", "--data").stdout
+            self.assertRegex(table, r"^WHAT +WHERE +TOUCHES\n.*is damaged.*/dir/")
+            self.assertEqual(server.run("fsck", "--project", "nothing").returncode, 1)
 
     def test_open_commits(self):
         self.repo("open")

@@ -160,6 +160,7 @@ class SecurityTest(unittest.TestCase):
             "create_token": (("POST", "/tokens", {"name": "t", "scopes": []}), {"admin"}),
             "list_tokens": (("GET", "/tokens"), {"admin"}),
             "delete_token": (("DELETE", "/tokens/none"), {"admin"}),
+            "fsck": (("GET", PROJECT + "/fsck"), {"admin"}),
             "create_project": (("POST", "/projects", {"name": "default"}), {"admin"}),
             "whoami": (("GET", "/whoami"), everyone),
             "version": (("GET", "/version"), everyone),

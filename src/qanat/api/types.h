@@ -4,6 +4,7 @@
 #include "qanat/api/commits.h"
 #include "qanat/api/error.h"
 #include "qanat/api/files.h"
+#include "qanat/api/fsck.h"
 #include "qanat/api/jobs.h"
 #include "qanat/api/list.h"
 #include "qanat/api/pipelines.h"

@@ -94,6 +94,7 @@ void add_pipeline_commands(Cli& cli);
 void add_job_commands(Cli& cli);
 void add_token_commands(Cli& cli);
 void add_config_commands(Cli& cli);
+void add_fsck_command(Cli& cli);
 
 // "-o" of lists and inspections.
 inline constexpr const char* kFormatHelp = "table, wide, json, yaml or name";

@@ -38,6 +38,7 @@ HttpApi::HttpApi(State& state) : state_(state) {
   add_pipeline_handlers(handlers_);
   add_job_handlers(handlers_);
   add_server_handlers(handlers_);
+  add_fsck_handlers(handlers_);
 }
 
 std::vector<std::string> HttpApi::missing() const {

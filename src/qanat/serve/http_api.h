@@ -27,6 +27,7 @@ void add_wave_handlers(Handlers& handlers);
 void add_pipeline_handlers(Handlers& handlers);
 void add_job_handlers(Handlers& handlers);
 void add_server_handlers(Handlers& handlers);
+void add_fsck_handlers(Handlers& handlers);
 
 class HttpApi {
  public:

@@ -10,6 +10,7 @@
 #include "qanat/content/content_store.h"
 #include "qanat/meta/store.h"
 #include "qanat/net/http_client.h"
+#include "qanat/object/object_store.h"
 #include "qanat/pipeline/pipelines.h"
 #include "qanat/serve/tokens.h"
 #include "qanat/version/versions.h"
@@ -18,6 +19,7 @@ namespace qanat::serve {
 
 struct State {
   meta::Store* meta = nullptr;
+  object::ObjectStore* objects = nullptr;
   version::Versions* versions = nullptr;
   content::ContentStores* contents = nullptr;
   pipeline::Pipelines* pipelines = nullptr;

@@ -1,0 +1,130 @@
+#include "qanat/content/fsck.h"
+
+#include "qanat/content/fsck_damage.h"
+#include "qanat/content/fsck_index.h"
+#include "qanat/content/fsck_packs.h"
+#include "qanat/content/fsck_walk.h"
+
+namespace qanat::content {
+namespace {
+
+constexpr size_t kLookup = 1024;
+constexpr uint64_t kTickChunks = 65'536;
+
+// Every chunk that nodes name must be in the index: both in the order of their names, side by side.
+Status check_chunks(ExternalSorter& chunks, FsckIndex* index, FsckDamage* damage,
+                    FsckReader* reader, uint64_t* count, const std::function<Status()>& tick) {
+  std::vector<BlobRef> missing;
+  auto judge = [&]() -> Status {
+    // Not within a scan of the index: it is loaded anew.
+    if (missing.empty()) return ok_status();
+    QANAT_RETURN_IF_ERROR(reader->judge(missing, false, {}));
+    missing.clear();
+    return ok_status();
+  };
+  auto next = [&](Hash* hash) -> Result<bool> {
+    const Hash last = *hash;
+    while (chunks.valid()) {
+      QANAT_ASSIGN_OR_RETURN(*hash, Hash::from_bytes(chunks.key()));
+      QANAT_RETURN_IF_ERROR(chunks.next());
+      if (*hash == last && *count > 0) continue;
+      if (++*count % kTickChunks == 0) QANAT_RETURN_IF_ERROR(tick());
+      return true;
+    }
+    return false;
+  };
+  Hash wanted;
+  QANAT_ASSIGN_OR_RETURN(bool any, next(&wanted));
+  while (any) {
+    bool stopped = false;
+    QANAT_RETURN_IF_ERROR(
+        index->scan(chunk::blob_key({BlobKind::kChunk, wanted}),
+                    [&](const BlobRef& ref, const chunk::BlobLocation& location) -> Result<bool> {
+                      if (ref.kind != BlobKind::kChunk) return false;  // they come first
+                      while (any && wanted <= ref.hash && missing.size() < kLookup) {
+                        if (wanted != ref.hash) {
+                          missing.push_back({BlobKind::kChunk, wanted});
+                        } else if (const auto pack = damage->pack_problem(location)) {
+                          damage->mark(ref, *pack);
+                        }
+                        QANAT_ASSIGN_OR_RETURN(any, next(&wanted));
+                      }
+                      stopped = !any || missing.size() >= kLookup;
+                      return !stopped;
+                    }));
+    // Or the index has ended, and has none of the others.
+    while (any && !stopped && missing.size() < kLookup) {
+      missing.push_back({BlobKind::kChunk, wanted});
+      QANAT_ASSIGN_OR_RETURN(any, next(&wanted));
+    }
+    QANAT_RETURN_IF_ERROR(judge());
+  }
+  return judge();
+}
+
+}  // namespace
+
+Result<FsckSummary> fsck(const FsckContext& context, const FsckOptions& options) {
+  FsckSummary summary;
+  auto tick = [&](std::string_view phase, uint64_t done, uint64_t total) -> Status {
+    return options.on_progress ? options.on_progress({phase, done, total}) : ok_status();
+  };
+  auto report = [&](const FsckProblem& problem) -> Status {
+    if (++summary.problems > kMaxProblems) {
+      summary.truncated = true;
+      return ok_status();
+    }
+    return options.on_problem(problem);
+  };
+
+  QANAT_RETURN_IF_ERROR(tick("records", 0, 0));
+  for (FsckSource* source : context.sources) {
+    QANAT_ASSIGN_OR_RETURN(const uint64_t records, source->check_records(context.project, report));
+    summary.records += records;
+    QANAT_RETURN_IF_ERROR(tick("records", summary.records, 0));
+  }
+
+  QANAT_RETURN_IF_ERROR(tick("index", 0, 0));
+  FsckDamage damage;
+  FsckIndex index(context.meta, context.objects, context.project, "blobs");
+  QANAT_RETURN_IF_ERROR(index.load());
+  for (const FsckIndex::Broken& broken : index.broken()) damage.index_problem(broken);
+  {
+    FsckIndex results(context.meta, context.objects, context.project, "results");
+    QANAT_RETURN_IF_ERROR(results.load());
+    for (const FsckIndex::Broken& broken : results.broken()) {
+      QANAT_RETURN_IF_ERROR(report({broken.what + " (of the index of reusable results)",
+                                    broken.object_key.empty() ? broken.record : broken.object_key,
+                                    {},
+                                    0}));
+    }
+    summary.segments = index.segments() + results.segments();
+  }
+
+  QANAT_ASSIGN_OR_RETURN(
+      const FsckPacksResult packs,
+      check_packs(context, options.data, &index, &damage,
+                  [&](uint64_t done, uint64_t total) { return tick("packs", done, total); }));
+  summary.packs = packs.packs;
+  summary.bytes = packs.bytes;
+
+  std::string_view phase = "trees";
+  FsckWalk walk(context, &index, &damage, [&](uint64_t nodes) { return tick(phase, nodes, 0); });
+  QANAT_RETURN_IF_ERROR(walk.check());
+  summary.nodes = walk.nodes();
+  FsckReader reader(context, &index, &damage);
+  QANAT_RETURN_IF_ERROR(check_chunks(walk.chunks(), &index, &damage, &reader, &summary.chunks,
+                                     [&] { return tick("chunks", summary.chunks, 0); }));
+  if (damage.any()) {
+    phase = "naming";
+    QANAT_RETURN_IF_ERROR(walk.name());
+  }
+  for (const FsckDamage::Problem& found : damage.problems()) {
+    if (found.only_if_touched && found.problem.touched == 0) continue;
+    QANAT_RETURN_IF_ERROR(report(found.problem));
+  }
+  summary.truncated |= damage.truncated();
+  return summary;
+}
+
+}  // namespace qanat::content

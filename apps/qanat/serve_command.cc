@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <climits>
 #include <cstdlib>
@@ -13,6 +14,7 @@
 
 #include "content_objects.h"
 #include "qanat/api/pipeline_spec.h"
+#include "qanat/api/quantity.h"
 #include "qanat/base/file_system.h"
 #include "qanat/base/id.h"
 #include "qanat/base/log.h"
@@ -24,6 +26,7 @@
 #include "qanat/net/http_server.h"
 #include "qanat/net/resolver.h"
 #include "qanat/net/tls.h"
+#include "qanat/object/caching_object_store.h"
 #include "qanat/object/object_store.h"
 #include "qanat/pipeline/gc_roots.h"
 #include "qanat/pipeline/pipelines.h"
@@ -46,6 +49,7 @@ constexpr int kGraceMs = 5000;
 struct Options {
   std::string data;
   std::string objects;
+  std::string cache;
   std::string listen = "127.0.0.1:7700";
   std::string runner = "docker";
   std::string default_network = "none";
@@ -164,6 +168,7 @@ class Server {
     objects.client.resolver = net::system_resolver();
     QANAT_ASSIGN_OR_RETURN(objects.client.tls, net::tls_client({}));
     QANAT_ASSIGN_OR_RETURN(objects_, open_content_objects(*meta_, objects));
+    if (!options_.cache.empty()) QANAT_RETURN_IF_ERROR(open_cache());
     scratch_ = {&files, data_ + "/tmp"};
     QANAT_RETURN_IF_ERROR(files.remove_tree(scratch_.directory));
     QANAT_RETURN_IF_ERROR(files.make_directories(scratch_.directory));
@@ -183,6 +188,23 @@ class Server {
     QANAT_ASSIGN_OR_RETURN(maintenance_, serve::Maintenance::start(*meta_, clock));
     tokens_ = std::make_unique<serve::Tokens>(*meta_, clock);
     return write_first_token();
+  }
+
+  // --cache FOLDER,SIZE
+  Status open_cache() {
+    const size_t comma = options_.cache.rfind(',');
+    const auto size = comma == std::string::npos
+                          ? Result<uint64_t>(invalid_argument(""))
+                          : api::parse_size(options_.cache.substr(comma + 1));
+    if (!size.ok() || comma == 0) {
+      return invalid_argument(str_cat("--cache ", quoted(options_.cache), " is not FOLDER,SIZE"),
+                              "such as /var/cache/qanat,50G");
+    }
+    QANAT_ASSIGN_OR_RETURN(const std::string folder,
+                           absolute_folder(options_.cache.substr(0, comma)));
+    QANAT_ASSIGN_OR_RETURN(objects_, object::CachingObjectStore::open(
+                                         std::move(objects_), posix_file_system(), folder, *size));
+    return ok_status();
   }
 
   Status write_first_token() {
@@ -207,6 +229,8 @@ class Server {
       host = host.substr(1, host.size() - 2);
     QANAT_ASSIGN_OR_RETURN(http_, net::HttpServer::create({}));
     events_ = std::make_unique<ThreadPool>("events", 4, 65536);
+    readers_ = std::make_unique<ThreadPool>("readers",
+                                            std::max(2u, std::thread::hardware_concurrency()), 256);
     net::ClientOptions client;
     client.resolver = net::system_resolver();
     QANAT_ASSIGN_OR_RETURN(client.tls, net::tls_client({}));
@@ -305,6 +329,7 @@ class Server {
     state_.clock = &real_clock();
     state_.fetcher = fetcher_.get();
     state_.events = events_.get();
+    state_.readers = readers_.get();
     state_.scratch = scratch_;
     state_.runner = options_.runner;
     state_.installation = format_.installation;
@@ -334,6 +359,7 @@ class Server {
   api::RunnerKind kind_ = api::RunnerKind::kDocker;
   std::unique_ptr<pipeline::Runner> runner_;
   std::unique_ptr<ThreadPool> events_;
+  std::unique_ptr<ThreadPool> readers_;
   std::unique_ptr<net::HttpServer> http_;
   std::unique_ptr<serve::HttpWorkerGate> gate_;
   std::unique_ptr<pipeline::Pipelines> pipelines_;
@@ -383,6 +409,9 @@ void add_serve_command(cli::Cli& cli) {
               "Where content is kept: a folder, s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or "
               "azure://ACCOUNT/CONTAINER/PREFIX (default: in the data folder, or as at the first "
               "start); keys come from the environment, see docs/object-stores.md")
+      .option("--cache", options->cache,
+              "FOLDER,SIZE: keep what is read from a store far away on a disk here, such as "
+              "/var/cache/qanat,50G; of no use for a store in a folder")
       .option("--listen", options->listen,
               "HOST:PORT; port 0 takes a free one (default 127.0.0.1:7700)")
       .option("--runner", options->runner,

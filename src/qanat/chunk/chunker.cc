@@ -24,47 +24,50 @@ constexpr std::array<uint64_t, 256> kGear = make_gear();
 
 // A shift by one a byte: the hash depends on the last 64 bytes.
 constexpr size_t kWindow = 64;
-constexpr size_t kWarmFrom = kMinChunk - kWindow;
-// The top bits are compared, since they depend on the most bytes: 20 zero bits before kNormalChunk,
-// 16 from there on.
-constexpr uint64_t kStrict = uint64_t{1} << (64 - 20);
-constexpr uint64_t kLax = uint64_t{1} << (64 - 16);
+
+// Below it, that many of the top bits are zero: these depend on the most bytes.
+constexpr uint64_t threshold(int bits) { return uint64_t{1} << (64 - bits); }
 
 // Goes on with a chunk of which `length` bytes were seen. Returns how many bytes of `data` belong
-// to the chunk if it ends in them, else 0 with *length and *hash moved past all of them.
-size_t scan(std::string_view data, size_t* length, uint64_t* hash) {
+// to the chunk if it ends in them, else 0 with *length and *hash moved past all of them. Inlined,
+// so that the product's sizes are constants in it.
+[[gnu::always_inline]] inline size_t scan(const ChunkSizes& sizes, std::string_view data,
+                                          size_t* length, uint64_t* hash) {
+  const uint64_t strict = threshold(sizes.strict_bits);
+  const uint64_t lax = threshold(sizes.lax_bits);
+  const size_t warm_from = sizes.min - kWindow;
   const auto* bytes = reinterpret_cast<const uint8_t*>(data.data());
   size_t i = 0;
   size_t at = *length;
   uint64_t h = *hash;
-  if (at < kWarmFrom) {
-    size_t skip = std::min(data.size(), kWarmFrom - at);
+  if (at < warm_from) {
+    size_t skip = std::min(data.size(), warm_from - at);
     i += skip;
     at += skip;
   }
   auto end_for = [&](size_t bound) { return std::min(data.size(), i + (bound - at)); };
   // Each loop consumes bytes until the chunk's length is the bound.
-  if (at < kMinChunk - 1) {
-    size_t end = end_for(kMinChunk - 1);
+  if (at < sizes.min - 1) {
+    size_t end = end_for(sizes.min - 1);
     at += end - i;
     for (; i < end; ++i) h = (h << 1) + kGear[bytes[i]];
   }
-  if (at >= kMinChunk - 1 && at < kNormalChunk - 1) {
-    size_t end = end_for(kNormalChunk - 1);
+  if (at >= sizes.min - 1 && at < sizes.normal - 1) {
+    size_t end = end_for(sizes.normal - 1);
     at += end - i;
     for (; i < end; ++i) {
       h = (h << 1) + kGear[bytes[i]];
-      if (h < kStrict) return i + 1;
+      if (h < strict) return i + 1;
     }
   }
-  if (at >= kNormalChunk - 1 && at < kMaxChunk) {
-    size_t end = end_for(kMaxChunk);
+  if (at >= sizes.normal - 1 && at < sizes.max) {
+    size_t end = end_for(sizes.max);
     at += end - i;
     for (; i < end; ++i) {
       h = (h << 1) + kGear[bytes[i]];
-      if (h < kLax) return i + 1;
+      if (h < lax) return i + 1;
     }
-    if (at == kMaxChunk) return i;
+    if (at == sizes.max) return i;
   }
   *length = at;
   *hash = h;
@@ -76,7 +79,13 @@ size_t scan(std::string_view data, size_t* length, uint64_t* hash) {
 size_t find_cut(std::string_view data) {
   size_t length = 0;
   uint64_t hash = 0;
-  return scan(data, &length, &hash);
+  return scan(kChunkSizes, data, &length, &hash);
+}
+
+size_t find_cut(std::string_view data, const ChunkSizes& sizes) {
+  size_t length = 0;
+  uint64_t hash = 0;
+  return scan(sizes, data, &length, &hash);
 }
 
 bool is_natural_cut(std::string_view chunk) {
@@ -96,12 +105,13 @@ bool ends_in_cut(std::string_view chunk) {
   for (const char c : chunk.substr(chunk.size() - kWindow)) {
     h = (h << 1) + kGear[static_cast<uint8_t>(c)];
   }
-  return h < (chunk.size() < kNormalChunk ? kStrict : kLax);
+  return h <
+         threshold(chunk.size() < kNormalChunk ? kChunkSizes.strict_bits : kChunkSizes.lax_bits);
 }
 
 Status Chunker::update(std::string_view data) {
   while (!data.empty()) {
-    size_t cut = scan(data, &length_, &hash_);
+    size_t cut = scan(kChunkSizes, data, &length_, &hash_);
     if (cut == 0) {
       if (buffer_.empty())
         buffer_.reserve(std::min(kMaxChunk, std::max(data.size(), kNormalChunk)));

@@ -33,9 +33,22 @@ inline constexpr size_t kNormalChunk = 208u
                                        << 10;  // gives an average of about 256 KiB on random bytes
 inline constexpr size_t kMaxChunk = 1u << 20;
 
+// Where cuts are looked for, and how rare they are. The product has one set, kChunkSizes; others
+// are for measuring (bench/chunk_sizes.cc).
+struct ChunkSizes {
+  size_t min;
+  size_t normal;  // strict before it, lax from there on
+  size_t max;
+  int strict_bits;  // of the gear hash that are zero at a cut
+  int lax_bits;
+};
+inline constexpr ChunkSizes kChunkSizes{kMinChunk, kNormalChunk, kMaxChunk, 20, 16};
+
 // The length of the first chunk of a file that begins with `data` and goes on, or 0 if the chunk
 // does not end within `data`. Never 0 if data has at least kMaxChunk bytes.
 size_t find_cut(std::string_view data);
+// The same with other sizes: 64 < min < normal < max, 0 < bits < 64.
+size_t find_cut(std::string_view data, const ChunkSizes& sizes);
 
 // True if `chunk`, which is not the last of its file, is exactly one chunk: it ends where find_cut
 // says and not before. The last chunk of a file may also end early, but never contains a cut before

@@ -11,6 +11,7 @@
 #include "qanat/base/path.h"
 #include "qanat/base/string.h"
 #include "qanat/cli/cli.h"
+#include "qanat/cli/download.h"
 #include "qanat/cli/put.h"
 #include "qanat/cli/transfer.h"
 
@@ -176,67 +177,13 @@ Status put(Cli& cli, const Arguments& a) {
       .status();
 }
 
-// HTTP takes a range that is not one for no range at all: better said here.
-Status check_range(std::string_view range) {
-  const auto [first_text, last_text] = split_once(range, '-');
-  const auto first = parse_u64(first_text);
-  const auto last = parse_u64(last_text);
-  const bool right = range.find('-') != std::string_view::npos &&
-                     (first.ok() || first_text.empty()) && (last.ok() || last_text.empty()) &&
-                     (first.ok() || last.ok()) && (!first.ok() || !last.ok() || *first <= *last);
-  if (right) return ok_status();
-  return invalid_argument(str_cat(quoted(range), " is not a range of bytes"),
-                          "write FIRST-LAST, FIRST- or -LENGTH, such as 0-99");
-}
-
 Status get(Cli& cli, const Arguments& a) {
   QANAT_ASSIGN_OR_RETURN(const api::Address address, cli.address(a.address));
-  if (a.recursive) {
-    std::string folder = a.output;
-    if (folder.empty())
-      folder = address.path.empty() ? address.repo : std::string(path_name(address.path));
-    return get_folder(cli, address, folder);
-  }
-  if (address.path.empty())
-    return invalid_argument("there is no path in the address",
-                            "write REPO@BRANCH:/PATH, or add -r for all files");
-  if (!a.range.empty()) QANAT_RETURN_IF_ERROR(check_range(a.range));
-  QANAT_ASSIGN_OR_RETURN(Connection * server, cli.connection());
-  QANAT_ASSIGN_OR_RETURN(
-      auto answer,
-      server->download(
-          "get_file",
-          {{"project", address.project}, {"repo", address.repo}, {"path", address.path}},
-          {{"ref", address.ref.to_string()}}, a.range.empty() ? "" : "bytes=" + a.range));
-  const bool to_stdout = a.output.empty() || a.output == "-";
-  // Written beside and renamed, so that a broken transfer leaves no half file under the name asked
-  // for.
-  const std::string beside = a.output + ".part";
-  const int fd = to_stdout ? STDOUT_FILENO
-                           : open(beside.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-  if (fd < 0) return errno_status(errno, beside);
-  Progress progress(str_cat("get ", a.address), answer->content_length().value_or(0),
-                    cli.quiet() || to_stdout);
-  std::vector<char> buffer(256 << 10);
-  auto copy = [&]() -> Status {
-    while (true) {
-      QANAT_ASSIGN_OR_RETURN(const size_t got, answer->read(buffer.data(), buffer.size()));
-      if (got == 0) return ok_status();
-      for (size_t done = 0; done < got;) {
-        const ssize_t wrote = write(fd, buffer.data() + done, got - done);
-        if (wrote < 0) return errno_status(errno, to_stdout ? "standard output" : beside);
-        done += static_cast<size_t>(wrote);
-      }
-      progress.add(got);
-    }
-  };
-  Status status = copy();
-  if (to_stdout) return status;
-  if (close(fd) != 0 && status.ok()) status = errno_status(errno, beside);
-  if (status.ok() && rename(beside.c_str(), a.output.c_str()) != 0)
-    status = errno_status(errno, a.output);
-  if (!status.ok()) unlink(beside.c_str());
-  return status;
+  if (!a.recursive) return get_file(cli, address, a.range, a.output);
+  std::string folder = a.output;
+  if (folder.empty())
+    folder = address.path.empty() ? address.repo : std::string(path_name(address.path));
+  return get_folder(cli, address, folder);
 }
 
 }  // namespace

@@ -184,7 +184,8 @@ Result<std::vector<Blob>> BlobStore::read_many(std::span<const BlobRef> refs) {
     }
     if (!found.ok()) return found.status();
     for (size_t i = 0; i < absent.size(); ++i) {
-      remember(absent[i], (*found)[i]);
+      // Chunks that are read many at a time are read for their bytes' sake, once.
+      if (absent[i].kind == BlobKind::kNode) remember(absent[i], (*found)[i]);
       blobs[position[i]] = std::move((*found)[i]);
     }
   }

@@ -34,6 +34,7 @@ struct StoredSegment::Whole {
 struct StoredSegment::Head {
   SegmentFooter footer;
   SegmentBlocks blocks;
+  std::string filter;  // whole and checked, or empty
 };
 
 struct StoredSegment::Block {
@@ -89,6 +90,12 @@ void StoredSegment::remember(std::string bytes) const {
 Result<std::shared_ptr<const StoredSegment::Head>> StoredSegment::head() const {
   BlockCache::Key key = BlockCache::position_key(space_, 0, kHeadPart);
   if (auto cached = cache_->get<Head>(key)) return cached;
+  QANAT_ASSIGN_OR_RETURN(std::shared_ptr<const Head> head, read_head());
+  cache_->put(key, head, sizeof(Head) + head->blocks.memory() + head->filter.capacity());
+  return head;
+}
+
+Result<std::shared_ptr<const StoredSegment::Head>> StoredSegment::read_head() const {
   if (location_.length < chunk::kSegmentFooterLength) return context(data_loss("it is too short"));
   uint64_t guess = std::min(location_.length, kTailGuess);
   QANAT_ASSIGN_OR_RETURN(std::string tail, read(location_.length - guess, guess));
@@ -108,7 +115,16 @@ Result<std::shared_ptr<const StoredSegment::Head>> StoredSegment::head() const {
   Result<SegmentBlocks> blocks = SegmentBlocks::parse(head->footer, index);
   if (!blocks.ok()) return context(blocks.status());
   head->blocks = *std::move(blocks);
-  cache_->put(key, head, sizeof(Head) + head->blocks.memory());
+  const SegmentFooter& known = head->footer;
+  // Never so large a part of the cache that segments push each other out.
+  if (known.filter_length <= std::min<uint64_t>(kWholeFilterLimit, cache_->capacity() / 64)) {
+    QANAT_ASSIGN_OR_RETURN(head->filter, read(known.filter_offset(), known.filter_length));
+    for (uint64_t page = 0; page < known.filter_pages(); ++page) {
+      Status status = chunk::check_segment_filter_page(
+          std::string_view(head->filter).substr(page * known.filter_page, known.filter_page));
+      if (!status.ok()) return context(status);
+    }
+  }
   return std::shared_ptr<const Head>(std::move(head));
 }
 
@@ -130,6 +146,11 @@ Result<bool> StoredSegment::may_contain(const Head& head, uint64_t key_hash) con
   const SegmentFooter& footer = head.footer;
   if (footer.entries == 0) return false;
   uint64_t page = chunk::segment_filter_page(key_hash, footer.filter_pages());
+  if (!head.filter.empty()) {
+    return chunk::segment_may_contain(
+        std::string_view(head.filter).substr(page * footer.filter_page, footer.filter_page),
+        key_hash);
+  }
   uint64_t offset = footer.filter_offset() + page * footer.filter_page;
   BlockCache::Key key = BlockCache::position_key(space_, offset, kFilterPart);
   auto bytes = cache_->get<std::string>(key);
@@ -144,14 +165,30 @@ Result<bool> StoredSegment::may_contain(const Head& head, uint64_t key_hash) con
   return chunk::segment_may_contain(*bytes, key_hash);
 }
 
+std::shared_ptr<const void> StoredSegment::opened() const {
+  constexpr uint32_t kAskEvery = 256;
+  MutexLock lock(opened_mutex_);
+  return ++times_opened_ % kAskEvery == 0 ? nullptr : opened_.lock();
+}
+
+void StoredSegment::set_opened(const std::shared_ptr<const void>& part) const {
+  MutexLock lock(opened_mutex_);
+  opened_ = part;
+}
+
 Result<StoredSegment::Handle> StoredSegment::open() const {
   Handle handle;
   handle.segment_ = shared_from_this();
-  if (location_.length <= kWholeLimit) {
-    QANAT_ASSIGN_OR_RETURN(handle.whole_, whole());
+  const bool small = location_.length <= kWholeLimit;
+  std::shared_ptr<const void>& part = small ? handle.whole_ : handle.head_;
+  part = opened();
+  if (part != nullptr) return handle;
+  if (small) {
+    QANAT_ASSIGN_OR_RETURN(part, whole());
   } else {
-    QANAT_ASSIGN_OR_RETURN(handle.head_, head());
+    QANAT_ASSIGN_OR_RETURN(part, head());
   }
+  set_opened(part);
   return handle;
 }
 

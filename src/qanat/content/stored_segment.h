@@ -1,8 +1,9 @@
 // StoredSegment: lookups in one segment that lies in the object store, through the cache.
 //
 // A small segment is read and checked as a whole, once. Of a large one the footer and the block
-// index are kept in the cache, and blocks and filter pages as they are needed. Immutable and
-// thread-safe; holds no bytes itself.
+// index are kept in the cache, with the whole filter unless it is large, and blocks and pages of
+// large filters as they are needed. Immutable and thread-safe; holds no bytes itself, but knows
+// where those are that the cache or a reader holds.
 #pragma once
 
 #include <cstdint>
@@ -11,6 +12,7 @@
 #include <string>
 #include <string_view>
 
+#include "qanat/base/thread_annotations.h"
 #include "qanat/chunk/segment.h"
 #include "qanat/content/block_cache.h"
 #include "qanat/content/index_manifest.h"
@@ -28,6 +30,8 @@ class StoredSegment : public std::enable_shared_from_this<StoredSegment> {
  public:
   // Segments up to this size are held whole.
   static constexpr uint64_t kWholeLimit = 256u << 10;
+  // Filters up to this size (about 400,000 keys: a pack's) are held whole.
+  static constexpr uint64_t kWholeFilterLimit = 512u << 10;
 
   // Borrowed: objects, cache.
   StoredSegment(object::ObjectStore* objects, BlockCache* cache, SegmentLocation location);
@@ -80,6 +84,12 @@ class StoredSegment : public std::enable_shared_from_this<StoredSegment> {
 
   Result<std::shared_ptr<const Whole>> whole() const;
   Result<std::shared_ptr<const Head>> head() const;
+  Result<std::shared_ptr<const Head>> read_head() const;
+  // What was opened last, if it still lives: lookups come by the million, and the cache's table and
+  // lists would be most of their cost. Now and then the cache is asked anyway, so that it knows
+  // what is used.
+  std::shared_ptr<const void> opened() const;
+  void set_opened(const std::shared_ptr<const void>& part) const;
   Result<std::string> read(uint64_t offset, uint64_t length) const;
   Result<std::shared_ptr<const Block>> block(const Head& head, size_t i) const;
   Result<bool> may_contain(const Head& head, uint64_t key_hash) const;
@@ -89,6 +99,9 @@ class StoredSegment : public std::enable_shared_from_this<StoredSegment> {
   BlockCache* cache_;
   SegmentLocation location_;
   uint64_t space_;
+  mutable Mutex opened_mutex_;
+  mutable std::weak_ptr<const void> opened_ GUARDED_BY(opened_mutex_);  // a Whole or a Head
+  mutable uint32_t times_opened_ GUARDED_BY(opened_mutex_) = 0;
 };
 
 }  // namespace qanat::content

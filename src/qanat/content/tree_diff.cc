@@ -1,4 +1,5 @@
 #include "qanat/base/path.h"
+#include "qanat/content/path_difference.h"
 #include "qanat/content/prolly.h"
 #include "qanat/content/tree.h"
 #include "qanat/content/tree_order.h"
@@ -98,6 +99,33 @@ Result<bool> diff_trees(BlobReader& reader, const TreeRoot& a, const TreeRoot& b
   QANAT_ASSIGN_OR_RETURN(auto after_it, Tree(reader, b).find(prefix));
   if (before == after_it) return true;
   return diff.entries(before, after_it, wanted);
+}
+
+Result<bool> differs_at(BlobReader& reader, const TreeRoot& a, const TreeRoot& b,
+                        std::string_view path) {
+  TreeRoot before = a;
+  TreeRoot after = b;
+  while (!(before == after)) {
+    if (path.empty()) return true;
+    const std::string_view name = first_part(path);
+    std::optional<TreeEntry> entry_before;
+    std::optional<TreeEntry> entry_after;
+    const KeyRange only{std::string(name), std::string(name) + '\0'};
+    QANAT_ASSIGN_OR_RETURN(
+        const bool same,
+        diff_maps(kDirectoryMap, reader, before, after, only,
+                  [&](const MapDifference& difference) -> Result<bool> {
+                    QANAT_ASSIGN_OR_RETURN(entry_before, decode_side(difference.before));
+                    QANAT_ASSIGN_OR_RETURN(entry_after, decode_side(difference.after));
+                    return false;
+                  }));
+    if (same) return false;
+    if (name.size() == path.size()) return true;
+    path.remove_prefix(name.size() + 1);
+    before = directory_of(entry_before);
+    after = directory_of(entry_after);
+  }
+  return false;
 }
 
 Result<bool> diff_matches(BlobReader& reader, const TreeRoot& a, const TreeRoot& b,

@@ -6,7 +6,7 @@
 #include "qanat/base/counters.h"
 #include "qanat/base/path.h"
 #include "qanat/base/string.h"
-#include "qanat/content/file_reader.h"
+#include "qanat/content/ordered_reader.h"
 #include "qanat/serve/convert.h"
 #include "qanat/serve/http_api.h"
 
@@ -36,6 +36,30 @@ Result<Source> source_of(Call& call) {
 Status missing(const Call& call, const Status& status) {
   return status.with_context(str_cat(call.path("repo"), "@", ref_of(call)));
 }
+
+// A file's bytes as the body of an answer.
+class ToBody : public content::OrderedReader::Sink {
+ public:
+  explicit ToBody(net::Response& response) : response_(response) {}
+  Status begin_file(std::string_view) override { return ok_status(); }
+  Status data(std::string_view bytes) override { return response_.write(bytes); }
+  Status end_file() override { return ok_status(); }
+
+ private:
+  net::Response& response_;
+};
+
+// Files as frames of a stream.
+class ToArchive : public content::OrderedReader::Sink {
+ public:
+  explicit ToArchive(api::FileStreamWriter& out) : out_(out) {}
+  Status begin_file(std::string_view path) override { return out_.begin_put(path, false); }
+  Status data(std::string_view bytes) override { return out_.data(bytes); }
+  Status end_file() override { return out_.end_put(); }
+
+ private:
+  api::FileStreamWriter& out_;
+};
 
 Status get_file(Call& call) {
   QANAT_ASSIGN_OR_RETURN(const Source source, source_of(call));
@@ -69,9 +93,10 @@ Status get_file(Call& call) {
   if (part) headers.set("Content-Range", net::content_range(range, file.size));
   QANAT_RETURN_IF_ERROR(call.response.start(part ? 206 : 200, length));
   if (call.request.head().method != net::Method::kHead) {
-    content::FileReader reader(source.content->blobs(), file);
-    QANAT_RETURN_IF_ERROR(reader.read_range(
-        first, length, [&call](std::string_view bytes) { return call.response.write(bytes); }));
+    ToBody sink(call.response);
+    content::OrderedReader reader(source.content->blobs(), call.state.readers, sink);
+    QANAT_RETURN_IF_ERROR(reader.add_range(path, file, first, length));
+    QANAT_RETURN_IF_ERROR(reader.finish());
   }
   return call.response.finish();
 }
@@ -154,12 +179,10 @@ Status archive(Call& call) {
   call.response.headers().set("Content-Type", std::string(api::kFileStreamType));
   QANAT_RETURN_IF_ERROR(call.response.start(200, std::nullopt));
   api::FileStreamWriter out([&call](std::string_view bytes) { return call.response.write(bytes); });
+  ToArchive sink(out);
+  content::OrderedReader reader(source.content->blobs(), call.state.readers, sink);
   auto send = [&](std::string_view file_path, const content::TreeEntry& file) -> Result<bool> {
-    QANAT_RETURN_IF_ERROR(out.begin_put(file_path, false));
-    content::FileReader reader(source.content->blobs(), file.file);
-    QANAT_RETURN_IF_ERROR(reader.read_range(
-        0, file.file.size, [&out](std::string_view bytes) { return out.data(bytes); }));
-    QANAT_RETURN_IF_ERROR(out.end_put());
+    QANAT_RETURN_IF_ERROR(reader.add(file_path, file.file));
     return true;
   };
   auto send_all = [&]() -> Status {
@@ -179,7 +202,8 @@ Status archive(Call& call) {
               })
         .status();
   };
-  const Status status = send_all();
+  Status status = send_all();
+  if (status.ok()) status = reader.finish();
   if (!status.ok()) {
     // Told in the stream, if the stream is between two files; else by its end without `end`.
     (void)out.error(status);

@@ -30,7 +30,8 @@ struct State {
   Clock* clock = nullptr;
   net::HttpClient* fetcher =
       nullptr;  // for `put file` of URLs: with the address policy of the installation
-  ThreadPool* events = nullptr;  // computes what event streams show
+  ThreadPool* events = nullptr;   // computes what event streams show
+  ThreadPool* readers = nullptr;  // reads ahead for downloads; null: each request for itself
   GcService* gc = nullptr;
   Maintenance* maintenance = nullptr;
   int64_t trash_grace_ms = 0;

@@ -4,6 +4,7 @@
 
 #include "qanat/base/bytes.h"
 #include "qanat/base/path.h"
+#include "qanat/content/path_difference.h"
 #include "qanat/version/versions_impl.h"
 
 namespace qanat::version {
@@ -172,10 +173,13 @@ Result<PathHistory> Versions::history(const RepoName& repo, std::string_view ref
       QANAT_ASSIGN_OR_RETURN(parent, impl_->commit(repo, at.record.parent));
     }
     std::optional<content::TreeEntry> before;
-    if (parent && parent->record.root == at.record.root) {
+    if (parent) {
+      QANAT_ASSIGN_OR_RETURN(const bool differs, content::differs_at(*reader, parent->record.root,
+                                                                     at.record.root, at_path));
       before = entry;
-    } else if (parent) {
-      QANAT_ASSIGN_OR_RETURN(before, entry_of(parent->record.root));
+      if (differs) {
+        QANAT_ASSIGN_OR_RETURN(before, entry_of(parent->record.root));
+      }
     }
     if (before != entry) {
       auto kind = !before ? PathChange::Kind::kAdded

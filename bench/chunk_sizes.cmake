@@ -1,0 +1,3 @@
+add_executable(chunk_sizes bench/chunk_sizes.cc)
+target_link_libraries(chunk_sizes PRIVATE qanat_chunk)
+set_target_properties(chunk_sizes PROPERTIES RUNTIME_OUTPUT_DIRECTORY bench)

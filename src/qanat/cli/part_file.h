@@ -1,0 +1,37 @@
+// PartFile: a file that appears under its name only when it is whole.
+//
+// Its bytes go to a temporary file in the same folder (".qanat-<process>-<number>.part"), which
+// takes the name, in place of what was there, by commit(). Destroyed before that, it leaves
+// nothing; a process that is killed leaves the temporary file. Nothing is made durable. One thread.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "qanat/base/status.h"
+
+namespace qanat::cli {
+
+class PartFile {
+ public:
+  static Result<PartFile> create(std::string path);
+  ~PartFile();
+  PartFile(PartFile&& other) noexcept;
+  PartFile& operator=(PartFile&&) = delete;
+
+  Status write(std::string_view bytes);
+  // Nothing may follow but the destructor.
+  Status commit();
+
+ private:
+  PartFile(std::string path, std::string temporary, int fd);
+
+  std::string path_;
+  std::string temporary_;  // empty once it has its name
+  int fd_;
+};
+
+// All of a file at once, as a PartFile does.
+Status write_whole_file(const std::string& path, std::string_view bytes);
+
+}  // namespace qanat::cli

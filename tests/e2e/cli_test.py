@@ -58,7 +58,7 @@ class Commands(OneServer):
         done = set()
 
         def run(*words, **options):
-            done.add(" ".join(words[:2]) if words[0] not in ("fsck", "logs", "whoami", "version", "serve") else words[0])
+            done.add(" ".join(words[:2]) if words[0] not in ("fsck", "pause", "resume", "garbage-collect", "logs", "whoami", "version", "serve") else words[0])
             return self.qanat(*words, **options)
 
         run("create", "repo", "in", "--description", "first")
@@ -126,9 +126,28 @@ class Commands(OneServer):
         run("config", "delete", "here")
         self.fails("delete", "repo", "in", says=["copy", "--force"])
         run("delete", "pipeline", "copy")
+        self.server.put("in", "/g", "three")
+        self.server.put("in", "/g", "four")
+        last, one_before = (c["id"] for c in json.loads(self.qanat("list", "commit", "in", "-o", "json"))[:2])
+        run("squash", "commit", one_before)
+        run("drop", "commit", last)
+        self.assertIn(last, run("list", "trash"))
+        run("undelete", "commit", last)
+        self.assertEqual(self.qanat("get", "file", f"in@{last}:/g"), "four")
+        self.qanat("create", "branch", "in@side", "--head", last)
+        self.qanat("delete", "branch", "in@side")
+        run("undelete", "branch", "in@side")
+        self.assertIn("side", self.qanat("list", "branch", "in"))
+        self.assertEqual(self.qanat("fsck", "--data"), "")
         run("delete", "repo", "in")
+        run("undelete", "repo", "in")
+        self.assertIn("in", self.qanat("list", "repo"))
+        run("pause", "--reason", "for a look")
+        self.fails("delete", "repo", "in", says=["for a look"])
+        run("resume")
+        run("garbage-collect", "--dry-run")
 
-        words = re.findall(r"^  (\w+)\s{2,}(.*)$", self.qanat("--help").split("Subcommands:")[1], re.M)
+        words = re.findall(r"^  ([\w-]+)\s{2,}(.*)$", self.qanat("--help").split("Subcommands:")[1], re.M)
         every = {f"{verb} {noun}" if " " not in noun.split(",")[0] and noun[0].islower() and verb not in ("serve",) else verb
                  for verb, nouns in words for noun in (nouns.split(", ") if nouns[0].islower() else [nouns])}
         self.assertGreater(len(every), 45)

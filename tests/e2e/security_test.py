@@ -68,7 +68,7 @@ class SecurityTest(unittest.TestCase):
                     continue
                 seen += 1
                 real = path
-                for name in ("project", "repo", "branch", "ref", "path", "wave", "pipeline", "job", "datum", "token", "upload"):
+                for name in ("project", "repo", "branch", "ref", "path", "wave", "pipeline", "job", "datum", "token", "upload", "commit"):
                     real = real.replace("{%s}" % name, {"project": "default", "repo": "open", "branch": "master", "ref": "master"}.get(name, "shown"))
                 self.assertNotIn("{", real)
                 body = b"{}" if method in ("post", "put") else None

@@ -98,11 +98,10 @@ class Bench {
     QANAT_ASSIGN_OR_RETURN(objects_, object::LocalObjectStore::open(files_, folder_ + "/objects",
                                                                     {.reserve_bytes = 0}));
     QANAT_ASSIGN_OR_RETURN(session_, Session::start(*meta_, clock_, "test"));
-    contents_ = content::ContentStores::create(
-        meta_.get(), objects_.get(),
-        {.pins = session_.get(),
-         .now_ms = [this] { return clock_.wall_ms(); },
-         .background = false});
+    contents_ = content::ContentStores::create(meta_.get(), objects_.get(),
+                                               {.pins = session_.get(),
+                                                .now_ms = [this] { return clock_.wall_ms(); },
+                                                .background = false});
     versions_ = std::make_unique<Versions>(
         *meta_, clock_, [this](std::string_view project) -> Result<content::BlobReader*> {
           QANAT_ASSIGN_OR_RETURN(auto* content, contents_->project(project));

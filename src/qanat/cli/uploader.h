@@ -1,11 +1,11 @@
 // Uploader: files on their way into a repo, in pieces, by several threads.
 //
 // The caller's thread gives it files one after another and their bytes; it cuts them into chunks
-// (chunk/) in blocks of 8, later 16 MiB. A few threads take a block each: hash its chunks, ask the server
-// which of them it has, send the others in one request. A file is done when all its chunks are
-// durable at the server; done files are written, in the order in which they were given, as frames
-// of an edit that names their chunks (api/file_stream.h). The edit waits in memory, beyond 8 MiB in
-// an unnamed temporary file, until everything is durable: sending it is the commit.
+// (chunk/) in blocks of 8, later 16 MiB. A few threads take a block each: hash its chunks, ask the
+// server which of them it has, send the others in one request. A file is done when all its chunks
+// are durable at the server; done files are written, in the order in which they were given, as
+// frames of an edit that names their chunks (api/file_stream.h). The edit waits in memory, beyond 8
+// MiB in an unnamed temporary file, until everything is durable: sending it is the commit.
 //
 // While everything so far fits into 4 MiB nothing is sent; if that is all, the edit holds the bytes
 // themselves, and the put is one request.

@@ -1,8 +1,8 @@
 // Masks what nobody downstream may see: names, streets and card numbers.
 //
-// Reads every tab-separated file under /pfs/standardize and writes the same path under /pfs/out with
-// the values of the columns below replaced. Columns are found by their name in the header. The image
-// of this stage holds this one static program and nothing else.
+// Reads every tab-separated file under /pfs/standardize and writes the same path under /pfs/out
+// with the values of the columns below replaced. Columns are found by their name in the header. The
+// image of this stage holds this one static program and nothing else.
 
 #include <cstdio>
 #include <cstdlib>
@@ -46,8 +46,8 @@ int mask_file(const fs::path& source, const fs::path& target) {
     ++rows;
     const std::vector<std::string> fields = split_tabs(line);
     if (fields.size() != header.size()) {
-      std::fprintf(stderr, "%s: row %d has %zu fields, the header %zu\n",
-                   source.filename().c_str(), rows, fields.size(), header.size());
+      std::fprintf(stderr, "%s: row %d has %zu fields, the header %zu\n", source.filename().c_str(),
+                   rows, fields.size(), header.size());
       return -1;
     }
     for (size_t i = 0; i < fields.size(); ++i) {

@@ -28,9 +28,12 @@ import unittest
 import yaml
 
 import containers
-from harness import ROOT, Server
+from harness import ROOT, Server, wait_until
 
 FOLDER = os.path.join(ROOT, "tests", "behaviour")
+
+
+ENDED = ("SUCCESS", "FAILURE", "KILLED", "UNRUNNABLE")
 
 
 class Interpreter:
@@ -101,10 +104,12 @@ class Interpreter:
             raise AssertionError(f"expected {a['files']}\n   found {found}")
 
     def do_job(self, a):
-        jobs = self.server.jobs(a["pipeline"])
-        if not jobs:
-            raise AssertionError("no job")
-        job = jobs[0]
+        def newest():
+            jobs = self.server.jobs(a["pipeline"])
+            return jobs and (a.get("state") not in ENDED or jobs[0]["state"] in ENDED) and jobs[0]
+
+        # An update's wave is none of its inputs' commits, so that `wait` knows nothing of it.
+        job = wait_until(newest, f"a job of {a['pipeline']} ends")
         for key in ("state", "total", "processed", "skipped", "failed", "recovered"):
             if key in a:
                 found = job["state"] if key == "state" else job["datums"].get(key, 0)

@@ -1,6 +1,7 @@
 """Runs the commands of README.md, docs/*.md and examples/quickstart/README.md as they are written, in order, against a fresh server.
 
-A block is run if it is marked as sh or begins with a command of qanat. `./dev ...` is left out: the programs are built already. A
+A block is run if it is marked as sh or begins with a command of qanat (one marked as bash needs a service of
+the reader's: object_stores_test.py runs what docs/object-stores.md shows, against stores of its own). `./dev ...` is left out: the programs are built already. A
 `qanat serve ... &` of the text becomes a server on a folder and port of the test's own, with workers in containers if the text's are.
 """
 

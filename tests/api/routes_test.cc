@@ -44,8 +44,8 @@ TEST(RoutesTest, TableIsSound) {
 TEST(RoutesTest, PathsOfAllRoutesMatchThemselves) {
   for (const Route& route : routes()) {
     std::map<std::string, std::string, std::less<>> parameters;
-    for (const char* name :
-         {"project", "repo", "branch", "ref", "wave", "pipeline", "job", "datum", "token"}) {
+    for (const char* name : {"project", "repo", "branch", "ref", "wave", "pipeline", "job", "datum",
+                             "token", "upload", "commit"}) {
       parameters[name] = std::string("va/l %") + name;
     }
     parameters["path"] = "a b/c%/d";

@@ -113,7 +113,7 @@ Result<StoreAnswer> StoreClient::exchange(const StoreRequest& request, net::Dead
     http.source_length = left.size();
     http.source = [left](char* buffer, size_t size) mutable -> Result<size_t> {
       const size_t piece = std::min(size, left.size());
-      std::memcpy(buffer, left.data(), piece);
+      if (piece > 0) std::memcpy(buffer, left.data(), piece);
       left.remove_prefix(piece);
       return piece;
     };

@@ -111,6 +111,14 @@ Status CachingObjectStore::fetch(std::string_view key, int64_t first, int64_t la
   return ok_status();
 }
 
+bool CachingObjectStore::begin_fetch(std::string_view key, int64_t number, bool wait) const {
+  if (!cache_->begin_fetch(key, number, wait)) return false;
+  // Another may have fetched it since it was looked for.
+  if (!cache_->get(key, number)) return true;
+  cache_->done(key, number);
+  return false;
+}
+
 Result<std::string> CachingObjectStore::read(std::string_view key, int64_t offset,
                                              int64_t length) const {
   if (offset < 0 || length <= 0) return store_->read(key, offset, length);
@@ -137,14 +145,11 @@ Result<std::string> CachingObjectStore::read(std::string_view key, int64_t offse
     QANAT_ASSIGN_OR_RETURN(const int64_t size, this->size(key));
     if (end > size) return store_->read(key, offset, length);  // says what is wrong
     // This block, and those after it that nobody has or fetches, in one request.
-    if (!cache_->begin_fetch(key, number, true)) continue;
+    if (!begin_fetch(key, number, true)) continue;
     int64_t until = number;
     std::string fetched;
     const int64_t most = std::min(last, number + kMaxBlocks - 1);
-    while (until < most && !cache_->get(key, until + 1) &&
-           cache_->begin_fetch(key, until + 1, false)) {
-      ++until;
-    }
+    while (until < most && begin_fetch(key, until + 1, false)) ++until;
     const Status status = fetch(key, number, until, size, &fetched);
     for (int64_t i = number; i <= until; ++i) cache_->done(key, i);
     QANAT_RETURN_IF_ERROR(status);

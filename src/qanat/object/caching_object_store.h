@@ -56,6 +56,9 @@ class CachingObjectStore : public ObjectStore {
  private:
   class Writer;
   CachingObjectStore(std::unique_ptr<ObjectStore> store, std::unique_ptr<BlockFiles> cache);
+  // Makes this caller the one that fetches the block; false: it is there by now, or (without
+  // `wait`) another is at it. BlockFiles::done ends it.
+  bool begin_fetch(std::string_view key, int64_t number, bool wait) const;
   // Reads blocks [first, last] of an object from the store, in one piece, into the cache.
   Status fetch(std::string_view key, int64_t first, int64_t last, int64_t object_size,
                std::string* bytes) const;

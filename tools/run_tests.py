@@ -6,7 +6,7 @@
 
 Options: --tally FILE   append `name passed failed skipped seconds` for each program
          --filter TEXT  gtest filter
-         --timeout S    for each program (default 600 for units, 1800 for e2e)
+         --timeout S    for each program (default 1500 for units, 1800 for e2e)
 
 Exits with 1 if anything failed. A program that crashes, hangs or runs no test counts as one failure beside what it reported.
 """
@@ -121,7 +121,7 @@ def main():
         programs = [os.path.join(build, name) for name in arguments.what[1:]] or sorted(
             path for path in glob.glob(os.path.join(build, "test_*")) if os.access(path, os.X_OK) and os.path.isfile(path))
         workers = min(4, os.cpu_count() or 1)
-        timeout = arguments.timeout or 600
+        timeout = arguments.timeout or 1500
         job = lambda program: run_unit(program, arguments.filter, timeout)  # noqa: E731
     else:
         programs = [os.path.abspath(path) for path in arguments.what] or sorted(

@@ -96,10 +96,10 @@ TEST(DockerEngine, ErrorsKeepTheEnginesWords) {
 
 TEST(DockerEngine, NamesOfPullsAreTakenApart) {
   EXPECT_EQ(pull_query("busybox"), "fromImage=busybox&tag=latest");
-  EXPECT_EQ(pull_query("a/b:1.2"), "fromImage=a%2Fb&tag=1.2");
-  EXPECT_EQ(pull_query("host:5000/a"), "fromImage=host%3A5000%2Fa&tag=latest");
-  EXPECT_EQ(pull_query("host:5000/a:2"), "fromImage=host%3A5000%2Fa&tag=2");
-  EXPECT_EQ(pull_query("a@sha256:12"), "fromImage=a%40sha256%3A12");
+  EXPECT_EQ(pull_query("a/b:1.2"), "fromImage=a/b&tag=1.2");
+  EXPECT_EQ(pull_query("host:5000/a"), "fromImage=host:5000/a&tag=latest");
+  EXPECT_EQ(pull_query("host:5000/a:2"), "fromImage=host:5000/a&tag=2");
+  EXPECT_EQ(pull_query("a@sha256:12"), "fromImage=a@sha256:12");
 }
 
 TEST(DockerEngine, PullsFailInTheirLines) {

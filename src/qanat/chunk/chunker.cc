@@ -109,9 +109,15 @@ bool ends_in_cut(std::string_view chunk) {
          threshold(chunk.size() < kNormalChunk ? kChunkSizes.strict_bits : kChunkSizes.lax_bits);
 }
 
+size_t CutFinder::find(std::string_view data) {
+  const size_t cut = scan(kChunkSizes, data, &length_, &hash_);
+  if (cut > 0) *this = CutFinder();
+  return cut;
+}
+
 Status Chunker::update(std::string_view data) {
   while (!data.empty()) {
-    size_t cut = scan(kChunkSizes, data, &length_, &hash_);
+    const size_t cut = finder_.find(data);
     if (cut == 0) {
       if (buffer_.empty())
         buffer_.reserve(std::min(kMaxChunk, std::max(data.size(), kNormalChunk)));
@@ -120,8 +126,6 @@ Status Chunker::update(std::string_view data) {
     }
     std::string_view piece = data.substr(0, cut);
     data.remove_prefix(cut);
-    length_ = 0;
-    hash_ = 0;
     if (buffer_.empty()) {
       QANAT_RETURN_IF_ERROR(sink_(piece));
     } else {
@@ -142,8 +146,7 @@ Status Chunker::finish() {
 
 void Chunker::reset() {
   buffer_.clear();
-  length_ = 0;
-  hash_ = 0;
+  finder_ = CutFinder();
 }
 
 }  // namespace qanat::chunk

@@ -62,6 +62,18 @@ bool is_valid_last(std::string_view chunk);
 // may go on after it. Looks at its length and its last 64 bytes only.
 bool ends_in_cut(std::string_view chunk);
 
+// Finds the end of one chunk in bytes that come in pieces. Thread-compatible.
+class CutFinder {
+ public:
+  // How many bytes of `data`, which follow those of the calls before, belong to the chunk if it
+  // ends in them; else 0. Once a cut was found it begins anew.
+  size_t find(std::string_view data);
+
+ private:
+  size_t length_ = 0;  // of the chunk so far
+  uint64_t hash_ = 0;  // gear hash after them
+};
+
 // Cuts a stream. Chunks that lie within one update() are passed on without a copy; one that
 // straddles calls is gathered in a buffer of at most kMaxChunk bytes. Thread-compatible; one file
 // per Chunker, or reset() between files.
@@ -81,8 +93,7 @@ class Chunker {
  private:
   Sink sink_;
   std::string buffer_;  // the beginning of a chunk that started in an earlier update()
-  size_t length_ = 0;   // bytes of the open chunk
-  uint64_t hash_ = 0;   // gear hash after them
+  CutFinder finder_;
 };
 
 }  // namespace qanat::chunk

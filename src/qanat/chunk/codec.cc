@@ -35,7 +35,7 @@ struct Encoder::Context {
 
   Context() {
     if (zstd == nullptr) std::abort();  // out of memory
-    ZSTD_CCtx_setParameter(zstd, ZSTD_c_compressionLevel, 2);
+    ZSTD_CCtx_setParameter(zstd, ZSTD_c_compressionLevel, 3);
     ZSTD_CCtx_setParameter(zstd, ZSTD_c_contentSizeFlag, 1);
     ZSTD_CCtx_setParameter(zstd, ZSTD_c_checksumFlag, 0);  // the blob's name is its checksum
   }

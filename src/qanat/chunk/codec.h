@@ -28,7 +28,7 @@ class Encoder {
 
   // Long bytes are judged by a sample first, so that what does not compress costs next to nothing;
   // what repeats only over distances longer than the sample's pieces may be taken for such.
-  // zstd level 2 if that saves at least one sixteenth, else raw. The result refers to `plain` or to
+  // zstd level 3 if that saves at least one sixteenth, else raw. The result refers to `plain` or to
   // a buffer of this object: valid until the next call.
   Encoded encode(std::string_view plain);
 

@@ -1,12 +1,17 @@
 #include "qanat/cli/uploader.h"
 
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
+#include <cstdlib>
 #include <cstring>
 #include <deque>
+#include <new>
 #include <thread>
+#include <unordered_set>
 #include <vector>
 
 #include "qanat/api/files.h"
@@ -19,16 +24,19 @@
 namespace qanat::cli {
 namespace {
 
-constexpr size_t kBlock = 16u << 20;
-constexpr size_t kFirstBlock = 8u << 20;  // while little has been sent: more goes on side by side
-constexpr uint64_t kLittle = 64u << 20;
+// Small, so that bytes are still in the processor's caches from one step to the next.
+constexpr size_t kBlock = 4u << 20;
 constexpr size_t kBlockChunks = 16u << 10;
 constexpr size_t kCapacity = kBlock + 2 * chunk::kMaxChunk;
-constexpr size_t kInline = 4u << 20;
-constexpr size_t kReadPiece = 1u << 20;
+constexpr size_t kInline = kBlock;        // up to here all goes with the edit
+constexpr uint64_t kRequest = 16u << 20;  // of blocks, then their chunks are made durable
+constexpr size_t kRequestChunks = 32u << 10;
+constexpr std::chrono::milliseconds kPause{200};  // then an open request is ended
+constexpr size_t kReadPiece = 256u << 10;
 constexpr uint64_t kPatience = 32u << 20;  // bytes without a hit
 constexpr size_t kSampled = 8;             // then one chunk in so many is asked for
-constexpr size_t kMaxFiles = 32u << 10;    // that wait for an earlier one
+constexpr size_t kMaxClaimed = 256u << 10;
+constexpr size_t kMaxFiles = 32u << 10;  // that wait for an earlier one
 constexpr size_t kSpoolMemory = 8u << 20;
 constexpr size_t kFrameHead = 12;  // u32 length, u64 checksum
 
@@ -44,6 +52,26 @@ struct File {
   std::vector<api::ChunkName> chunks;
 };
 
+// Memory of its own, in huge pages where the system gives them: faulting 17 MiB in by pages of
+// 4 KiB costs as much as reading a file into them.
+class Pages {
+ public:
+  explicit Pages(size_t size) : size_((size + kHugePage - 1) / kHugePage * kHugePage) {
+    data_ = static_cast<char*>(std::aligned_alloc(kHugePage, size_));
+    if (data_ == nullptr) throw std::bad_alloc();
+    (void)madvise(data_, size_, MADV_HUGEPAGE);
+  }
+  ~Pages() { std::free(data_); }
+  Pages(const Pages&) = delete;
+  Pages& operator=(const Pages&) = delete;
+  char* data() const { return data_; }
+
+ private:
+  static constexpr size_t kHugePage = 2u << 20;
+  size_t size_;
+  char* data_;
+};
+
 struct Block {
   struct Chunk {
     std::shared_ptr<File> file;
@@ -52,19 +80,22 @@ struct Block {
     size_t length;
     Hash hash;
     bool hashed = false;
+    bool asked = false;
     bool there = false;
   };
-  std::unique_ptr<char[]> bytes{new char[kCapacity]};  // not zeroed
+  Pages bytes{kCapacity};
   size_t filled = 0;
   size_t cut = 0;  // up to here it is cut into chunks
   std::vector<Chunk> chunks;
+  size_t sent = 0;    // chunks
+  size_t offset = 0;  // in the next one's frame
 
   std::string_view plain(const Chunk& chunk) const {
-    return {bytes.get() + chunk.offset, chunk.length};
+    return {bytes.data() + chunk.offset, chunk.length};
   }
-  std::string_view uncut() const { return {bytes.get() + cut, filled - cut}; }
+  std::string_view uncut() const { return {bytes.data() + cut, filled - cut}; }
   void clear() {
-    filled = cut = 0;
+    filled = cut = sent = offset = 0;
     chunks.clear();
   }
 };
@@ -123,7 +154,10 @@ class Spool {
   uint64_t size_ = 0;
 };
 
-size_t default_threads() { return std::clamp<size_t>(std::thread::hardware_concurrency(), 2, 4); }
+// While one waits for its chunks to be durable, others send.
+size_t default_threads() {
+  return std::clamp<size_t>(3 * std::thread::hardware_concurrency(), 4, 6);
+}
 
 }  // namespace
 
@@ -162,18 +196,15 @@ class Uploader::Impl {
   Result<bool> fill(const Read& read) {
     QANAT_RETURN_IF_ERROR(need_block());
     const size_t room = std::min(kReadPiece, kCapacity - block_->filled);
-    QANAT_ASSIGN_OR_RETURN(const size_t got, read(block_->bytes.get() + block_->filled, room));
+    QANAT_ASSIGN_OR_RETURN(const size_t got, read(block_->bytes.data() + block_->filled, room));
     block_->filled += got;
     file_->size += got;
-    while (block_ != nullptr && block_->uncut().size() >= chunk::kMaxChunk) {
-      cut_next();
-      QANAT_RETURN_IF_ERROR(hand_on_if_full());
-    }
+    QANAT_RETURN_IF_ERROR(cut_all());
     return got > 0;
   }
 
   Status end_file(std::optional<FileStamp> stamp) {
-    while (block_ != nullptr && !block_->uncut().empty()) cut_next();
+    if (block_ != nullptr && !block_->uncut().empty()) cut_off(block_->uncut().size());
     {
       MutexLock lock(mutex_);
       file_->stamp = stamp;
@@ -208,6 +239,8 @@ class Uploader::Impl {
     if (block_ != nullptr && !block_->chunks.empty()) QANAT_RETURN_IF_ERROR(hand_on());
     {
       MutexLock lock(mutex_);
+      end_requests_ = true;
+      changed_.notify_all();
       while (failed_.ok() && busy_ > 0) changed_.wait(mutex_);
       QANAT_RETURN_IF_ERROR(failed_);
     }
@@ -234,11 +267,25 @@ class Uploader::Impl {
     return ok_status();
   }
 
-  void cut_next() {
-    size_t length = chunk::find_cut(block_->uncut());
-    if (length == 0) length = block_->uncut().size();  // only at the end of the file: see kMaxChunk
+  // Cuts what has come.
+  Status cut_all() {
+    while (block_ != nullptr && scanned_ < block_->uncut().size()) {
+      const size_t length = finder_.find(block_->uncut().substr(scanned_));
+      if (length == 0) {
+        scanned_ = block_->uncut().size();
+        break;
+      }
+      cut_off(scanned_ + length);
+      QANAT_RETURN_IF_ERROR(hand_on_if_full());
+    }
+    return ok_status();
+  }
+
+  void cut_off(size_t length) {
+    finder_ = chunk::CutFinder();
+    scanned_ = 0;
     MutexLock lock(mutex_);
-    block_->chunks.push_back({file_, file_->chunks.size(), block_->cut, length, {}, false, false});
+    block_->chunks.push_back({file_, file_->chunks.size(), block_->cut, length, {}});
     file_->chunks.push_back({length, {}});
     ++file_->unnamed;
     block_->cut += length;
@@ -246,23 +293,18 @@ class Uploader::Impl {
 
   Status hand_on_if_full() {
     if (block_ == nullptr) return ok_status();
-    const size_t limit = !started_ ? kInline : handed_on_ < kLittle ? kFirstBlock : kBlock;
-    if (block_->cut < limit && block_->chunks.size() < kBlockChunks) return ok_status();
-    if (!started_) {
-      QANAT_RETURN_IF_ERROR(start());
-      if (block_->cut < kFirstBlock && block_->chunks.size() < kBlockChunks) return ok_status();
-    }
+    if (block_->cut < kBlock && block_->chunks.size() < kBlockChunks) return ok_status();
+    if (!started_) QANAT_RETURN_IF_ERROR(start());
     return hand_on();
   }
 
   // Gives the block to the threads; what is not cut yet begins the next one.
   Status hand_on() {
     std::unique_ptr<Block> full = std::move(block_);
-    handed_on_ += full->cut;
     const std::string_view rest = full->uncut();
     if (!rest.empty()) {
       QANAT_RETURN_IF_ERROR(need_block());
-      std::memcpy(block_->bytes.get(), rest.data(), rest.size());
+      std::memcpy(block_->bytes.data(), rest.data(), rest.size());
       block_->filled = rest.size();
     }
     MutexLock lock(mutex_);
@@ -284,7 +326,10 @@ class Uploader::Impl {
     if (block_ != nullptr && !block_->chunks.empty()) QANAT_RETURN_IF_ERROR(hand_on());
     QANAT_RETURN_IF_ERROR(retire());
     MutexLock lock(mutex_);
+    end_requests_ = true;
+    changed_.notify_all();
     while (failed_.ok() && busy_ > 0 && files_.size() >= 2 * kMaxFiles) changed_.wait(mutex_);
+    end_requests_ = false;
     return failed_;
   }
 
@@ -301,7 +346,7 @@ class Uploader::Impl {
     return ok_status();
   }
 
-  // --- The threads: a block each ---
+  // --- The threads: a request each, over many blocks ---
 
   void work() {
     while (true) {
@@ -313,15 +358,12 @@ class Uploader::Impl {
         block = std::move(queue_.front());
         queue_.pop_front();
       }
-      Status status = process(*block);
-      if (status.ok()) status = retire();
+      Status status = send(std::move(block));
+      if (status.ok()) continue;
       MutexLock lock(mutex_);
-      --busy_;
-      if (!status.ok() && failed_.ok()) failed_ = std::move(status);
-      block->clear();
-      free_.push_back(std::move(block));
+      if (failed_.ok()) failed_ = std::move(status);
       changed_.notify_all();
-      if (!failed_.ok()) return;
+      return;
     }
   }
 
@@ -329,46 +371,176 @@ class Uploader::Impl {
     return {{"project", target_.project}, {"upload", upload_id_}};
   }
 
-  Status process(Block& block) {
+  // Blocks whose chunks are on their way to the server.
+  struct Sending {
+    std::unique_ptr<Block> block;  // the one that is being sent
+    size_t blocks = 0;             // with it
+    uint64_t bytes = 0;            // of those before it
+    std::vector<Block::Chunk> sent;
+    std::string head;
+    Status failed;
+  };
+
+  // Sends the block's chunks that are missing, and those of the blocks that come meanwhile, and
+  // waits until they are durable.
+  Status send(std::unique_ptr<Block> block) {
+    Sending sending;
+    QANAT_RETURN_IF_ERROR(begin(sending, std::move(block)));
+    if (sending.block == nullptr) return settle(sending, {});  // all of it is there
+    auto names = server_.upload(
+        "upload_chunks", upload_parameters(), {},
+        [&](char* buffer, size_t size) { return pull(sending, buffer, size); },
+        "application/octet-stream");
+    QANAT_RETURN_IF_ERROR(sending.failed);
+    QANAT_RETURN_IF_ERROR(names.status());
+    return settle(sending, *names);
+  }
+
+  // Asks what of the block is there, settles that, and moves on to the first chunk to send. Without
+  // any the block is given back.
+  Status begin(Sending& sending, std::unique_ptr<Block> block) {
+    ++sending.blocks;
     bool sample = false;
     {
       MutexLock lock(mutex_);
       sample = !ask_for_all_ && missed_ >= kPatience;
     }
-    QANAT_ASSIGN_OR_RETURN(bool hit, ask(block, sample ? kSampled : 1));
-    if (sample && hit) {
-      QANAT_ASSIGN_OR_RETURN(hit, ask(block, 1));
-      hit = true;
-    }
+    QANAT_ASSIGN_OR_RETURN(bool hit, ask(*block, sample ? kSampled : 1));
+    if (sample && hit) QANAT_RETURN_IF_ERROR(ask(*block, 1).status());
     uint64_t there = 0;
-    uint64_t all = 0;
-    for (const Block::Chunk& chunk : block.chunks) {
-      all += chunk.length;
-      if (chunk.there) there += chunk.length;
-    }
     {
       MutexLock lock(mutex_);
-      missed_ = hit ? 0 : missed_ + all;
+      missed_ = hit ? 0 : missed_ + block->cut;
+      for (Block::Chunk& chunk : block->chunks) {
+        if (!chunk.there && chunk.hashed && !claim(chunk.hash)) chunk.there = true;
+        if (!chunk.there) continue;
+        there += chunk.length;
+        name(chunk);
+      }
     }
-    QANAT_RETURN_IF_ERROR(send(block));
-    MutexLock lock(mutex_);
-    for (const Block::Chunk& chunk : block.chunks) {
-      chunk.file->chunks[chunk.index].hash = chunk.hash;
-      --chunk.file->unnamed;
+    if (there > 0 && options_.on_durable) options_.on_durable(0, there);
+    std::erase_if(block->chunks, [](const Block::Chunk& chunk) { return chunk.there; });
+    if (!block->chunks.empty()) {
+      sending.block = std::move(block);
+      return ok_status();
     }
-    if (options_.on_durable) options_.on_durable(all - there, there);
+    give_back(std::move(block));
     return ok_status();
   }
 
-  // Asks for one chunk in `step`, those that were not asked for yet. True if one is there.
+  // False if the chunk is on its way already. Nothing is committed unless that goes well.
+  bool claim(const Hash& hash) REQUIRES(mutex_) {
+    if (claimed_.size() >= kMaxClaimed) return !claimed_.contains(hash);
+    return claimed_.insert(hash).second;
+  }
+
+  void name(const Block::Chunk& chunk) REQUIRES(mutex_) {
+    chunk.file->chunks[chunk.index].hash = chunk.hash;
+    --chunk.file->unnamed;
+  }
+
+  void give_back(std::unique_ptr<Block> block) {
+    block->clear();
+    MutexLock lock(mutex_);
+    free_.push_back(std::move(block));
+    changed_.notify_all();
+  }
+
+  // The request's body: for each chunk a head, then its bytes.
+  Result<size_t> pull(Sending& sending, char* buffer, size_t size) {
+    size_t done = 0;
+    while (done < size) {
+      if (sending.block == nullptr) {
+        if (done > 0) return done;
+        QANAT_ASSIGN_OR_RETURN(const bool more, next_block(sending));
+        if (!more) return size_t{0};
+      }
+      Block& block = *sending.block;
+      const std::string_view plain = block.plain(block.chunks[block.sent]);
+      if (block.offset == 0) {
+        sending.head.clear();
+        put_u32(sending.head, static_cast<uint32_t>(plain.size()));
+        put_u64(sending.head, hash64(plain));
+      }
+      const std::string_view part = block.offset < kFrameHead
+                                        ? std::string_view(sending.head).substr(block.offset)
+                                        : plain.substr(block.offset - kFrameHead);
+      const size_t take = std::min(size - done, part.size());
+      std::memcpy(buffer + done, part.data(), take);
+      done += take;
+      block.offset += take;
+      if (block.offset < kFrameHead + plain.size()) continue;
+      block.offset = 0;
+      if (++block.sent < block.chunks.size()) continue;
+      sending.bytes += block.cut;
+      sending.sent.insert(sending.sent.end(), block.chunks.begin(), block.chunks.end());
+      give_back(std::move(sending.block));
+    }
+    return done;
+  }
+
+  // False when the request should end: it is long enough, or nothing comes.
+  Result<bool> next_block(Sending& sending) {
+    while (sending.bytes < kRequest && sending.sent.size() < kRequestChunks) {
+      std::unique_ptr<Block> block;
+      {
+        MutexLock lock(mutex_);
+        const auto deadline = std::chrono::steady_clock::now() + kPause;
+        while (queue_.empty() && !end_requests_ && !stopping_ && failed_.ok()) {
+          const auto left = std::chrono::ceil<std::chrono::milliseconds>(
+              deadline - std::chrono::steady_clock::now());
+          if (left.count() <= 0) break;
+          changed_.wait_for_ms(mutex_, left.count());
+        }
+        if (queue_.empty() || !failed_.ok()) return false;
+        block = std::move(queue_.front());
+        queue_.pop_front();
+      }
+      sending.failed = begin(sending, std::move(block));
+      QANAT_RETURN_IF_ERROR(sending.failed);
+      if (sending.block != nullptr) return true;
+    }
+    return false;
+  }
+
+  // What was sent is durable, by these names.
+  Status settle(Sending& sending, std::string_view names) {
+    std::vector<Block::Chunk>& sent = sending.sent;
+    if (names.size() != sent.size() * Hash::kSize) return broken_answer();
+    uint64_t bytes = 0;
+    for (size_t i = 0; i < sent.size(); ++i) {
+      QANAT_ASSIGN_OR_RETURN(const Hash hash,
+                             Hash::from_bytes(names.substr(i * Hash::kSize, Hash::kSize)));
+      if (sent[i].hashed && sent[i].hash != hash) return broken_answer();
+      sent[i].hash = hash;
+      bytes += sent[i].length;
+    }
+    {
+      MutexLock lock(mutex_);
+      for (const Block::Chunk& chunk : sent) name(chunk);
+    }
+    if (bytes > 0 && options_.on_durable) options_.on_durable(bytes, 0);
+    QANAT_RETURN_IF_ERROR(retire());
+    MutexLock lock(mutex_);
+    busy_ -= sending.blocks;
+    changed_.notify_all();
+    return ok_status();
+  }
+
+  // Asks for one chunk in `step`, those that were not asked for yet. True if one is there. Short
+  // chunks are hashed all the same: they are often equal, and cost little.
   Result<bool> ask(Block& block, size_t step) {
     std::string body;
     std::vector<Block::Chunk*> asked;
-    for (size_t i = 0; i < block.chunks.size(); i += step) {
+    for (size_t i = 0; i < block.chunks.size(); ++i) {
       Block::Chunk& chunk = block.chunks[i];
-      if (chunk.hashed) continue;
-      chunk.hash = sha256(block.plain(chunk));
-      chunk.hashed = true;
+      const bool wanted = i % step == 0 && !chunk.asked;
+      if (!chunk.hashed && (wanted || chunk.length < chunk::kMinChunk)) {
+        chunk.hash = sha256(block.plain(chunk));
+        chunk.hashed = true;
+      }
+      if (!wanted) continue;
+      chunk.asked = true;
       body += chunk.hash.view();
       asked.push_back(&chunk);
     }
@@ -382,54 +554,6 @@ class Uploader::Impl {
       hit = hit || asked[i]->there;
     }
     return hit;
-  }
-
-  Status send(Block& block) {
-    std::vector<Block::Chunk*> missing;
-    uint64_t length = 0;
-    for (Block::Chunk& chunk : block.chunks) {
-      if (chunk.there) continue;
-      missing.push_back(&chunk);
-      length += kFrameHead + chunk.length;
-    }
-    if (missing.empty()) return ok_status();
-    // Pulled by the connection: a head, then the chunk's bytes, and so on.
-    size_t at = 0;
-    size_t offset = 0;
-    std::string head;
-    const auto source = [&](char* buffer, size_t size) -> Result<size_t> {
-      size_t done = 0;
-      while (done < size && at < missing.size()) {
-        const std::string_view plain = block.plain(*missing[at]);
-        if (offset == 0) {
-          head.clear();
-          put_u32(head, static_cast<uint32_t>(plain.size()));
-          put_u64(head, hash64(plain));
-        }
-        const std::string_view part = offset < kFrameHead ? std::string_view(head).substr(offset)
-                                                          : plain.substr(offset - kFrameHead);
-        const size_t take = std::min(size - done, part.size());
-        std::memcpy(buffer + done, part.data(), take);
-        done += take;
-        offset += take;
-        if (offset == kFrameHead + plain.size()) {
-          ++at;
-          offset = 0;
-        }
-      }
-      return done;
-    };
-    QANAT_ASSIGN_OR_RETURN(const std::string names,
-                           server_.upload("upload_chunks", upload_parameters(), {}, source,
-                                          "application/octet-stream", length));
-    if (names.size() != missing.size() * Hash::kSize) return broken_answer();
-    for (size_t i = 0; i < missing.size(); ++i) {
-      QANAT_ASSIGN_OR_RETURN(const Hash hash, Hash::from_bytes(std::string_view(names).substr(
-                                                  i * Hash::kSize, Hash::kSize)));
-      if (missing[i]->hashed && missing[i]->hash != hash) return broken_answer();
-      missing[i]->hash = hash;
-    }
-    return ok_status();
   }
 
   static Status broken_answer() {
@@ -539,8 +663,9 @@ class Uploader::Impl {
   // The caller's thread. The threads read upload_id_ and started_, which are set before they start.
   std::string upload_id_;
   bool started_ = false;
-  uint64_t handed_on_ = 0;  // bytes of blocks
   std::unique_ptr<Block> block_;
+  chunk::CutFinder finder_;
+  size_t scanned_ = 0;  // bytes of the block's uncut ones that finder_ has seen
   std::shared_ptr<File> file_;
   std::vector<std::thread> threads_;
   const bool ask_for_all_;
@@ -554,8 +679,10 @@ class Uploader::Impl {
   Status failed_ GUARDED_BY(mutex_);
   bool stopping_ GUARDED_BY(mutex_) = false;
   size_t made_ GUARDED_BY(mutex_) = 0;
-  size_t busy_ GUARDED_BY(mutex_) = 0;  // blocks queued or with a thread
+  size_t busy_ GUARDED_BY(mutex_) = 0;  // blocks handed on whose chunks are not all durable
+  bool end_requests_ GUARDED_BY(mutex_) = false;  // somebody waits for that
   uint64_t missed_ GUARDED_BY(mutex_) = 0;
+  std::unordered_set<Hash> claimed_ GUARDED_BY(mutex_);  // chunks sent in this session
   std::vector<std::unique_ptr<Block>> free_ GUARDED_BY(mutex_);
   std::deque<std::unique_ptr<Block>> queue_ GUARDED_BY(mutex_);
   std::deque<std::shared_ptr<File>> files_ GUARDED_BY(mutex_);  // given, not written yet

@@ -25,7 +25,11 @@ class AddedChunk : public PendingChunk {
 
 }  // namespace
 
-std::unique_ptr<PendingChunk> BlobWriter::begin_add(std::string_view plain) {
+std::unique_ptr<PendingChunk> BlobWriter::begin_add(std::string plain, Check check) {
+  if (check != nullptr) {
+    if (Status status = check(plain); !status.ok())
+      return std::make_unique<AddedChunk>(std::move(status));
+  }
   return std::make_unique<AddedChunk>(add(BlobKind::kChunk, plain));
 }
 

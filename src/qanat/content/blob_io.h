@@ -45,9 +45,13 @@ class BlobWriter : public BlobReader {
   virtual Result<BlobRef> add(BlobKind kind, std::string_view plain,
                               const Hash* known = nullptr) = 0;
 
-  // As add() of a chunk, in two steps, so that hashing goes on beside the caller; the bytes are
-  // copied. For chunks that are long enough to be worth it. A caller keeps at most ahead() of them.
-  virtual std::unique_ptr<PendingChunk> begin_add(std::string_view plain);
+  // What must be true of a chunk's bytes; run on any thread.
+  using Check = Status (*)(std::string_view plain);
+
+  // As add() of a chunk, in two steps, so that checking and hashing go on beside the caller. An
+  // error of the check is wait()'s. For chunks that are long enough to be worth it. A caller keeps
+  // at most ahead() of them.
+  virtual std::unique_ptr<PendingChunk> begin_add(std::string plain, Check check = nullptr);
   // How many begin_add() before the first wait(); 0: begin_add() does all at once.
   virtual size_t ahead() const { return 0; }
 };

@@ -18,6 +18,10 @@ PackStream::PackStream(object::ObjectStore* objects, object::ObjectStore::Create
 }
 
 Status PackStream::take(std::string_view bytes) {
+  if (bytes.size() >= kLarge) {
+    QANAT_RETURN_IF_ERROR(drain());
+    return store(bytes);
+  }
   if (buffer_.size() + bytes.size() > kBuffer) QANAT_RETURN_IF_ERROR(drain());
   buffer_.append(bytes);
   return ok_status();
@@ -25,12 +29,17 @@ Status PackStream::take(std::string_view bytes) {
 
 Status PackStream::drain() {
   if (buffer_.empty()) return ok_status();
+  QANAT_RETURN_IF_ERROR(store(buffer_));
+  buffer_.clear();
+  return ok_status();
+}
+
+Status PackStream::store(std::string_view bytes) {
   if (object_ == nullptr) {
     QANAT_ASSIGN_OR_RETURN(object_, objects_->create(object_key_, options_));
   }
-  QANAT_RETURN_IF_ERROR(object_->append(buffer_));
-  buffer_offset_ += buffer_.size();
-  buffer_.clear();
+  QANAT_RETURN_IF_ERROR(object_->append(bytes));
+  buffer_offset_ += bytes.size();
   return ok_status();
 }
 

@@ -1,8 +1,9 @@
 // PackStream: one pack on its way into the object store.
 //
-// Blobs are appended; bytes are held until about 1 MiB is there, then handed to the object store,
-// so that a small pack is one write. Nodes stay readable until the pack is closed. Destroyed before
-// close(), it leaves nothing behind. One thread at a time.
+// Blobs are appended; small ones are held until about 1 MiB is there, then handed to the object
+// store, so that a small pack is one write; large ones go there at once, uncopied. Nodes stay
+// readable until the pack is closed. Destroyed before close(), it leaves nothing behind. One thread
+// at a time.
 #pragma once
 
 #include <cstdint>
@@ -42,11 +43,13 @@ class PackStream {
 
  private:
   static constexpr size_t kBuffer = 1u << 20;
+  static constexpr size_t kLarge = 128u << 10;
   static constexpr size_t kMaxOverlay = 8u << 20;
   static constexpr size_t kMaxBlobs = 64u << 10;  // an entry costs about 150 bytes of memory
 
   Status take(std::string_view bytes);
   Status drain();
+  Status store(std::string_view bytes);
 
   object::ObjectStore* objects_;
   object::ObjectStore::CreateOptions options_;

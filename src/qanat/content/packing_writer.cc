@@ -51,25 +51,30 @@ struct Batch {
   }
 };
 
-// A chunk that is being hashed on the pool.
+// A chunk that is being checked and hashed on the pool.
 struct Hashing {
-  explicit Hashing(std::string_view plain) : bytes(std::make_shared<const std::string>(plain)) {}
+  Hashing(std::string plain, BlobWriter::Check its_check)
+      : bytes(std::make_shared<const std::string>(std::move(plain))), check(its_check) {}
   void run() {
-    const Hash found = chunk::name_blob(BlobKind::kChunk, *bytes).hash;
+    Status status = check == nullptr ? ok_status() : check(*bytes);
+    Result<Hash> result = status.ok()
+                              ? Result<Hash>(chunk::name_blob(BlobKind::kChunk, *bytes).hash)
+                              : Result<Hash>(std::move(status));
     MutexLock lock(mutex);
-    hash = found;
+    found = std::move(result);
     changed.notify_all();
   }
-  Hash wait() {
+  Result<Hash> wait() {
     MutexLock lock(mutex);
-    while (!hash) changed.wait(mutex);
-    return *hash;
+    while (!found) changed.wait(mutex);
+    return *found;
   }
 
   const Blob bytes;
+  const BlobWriter::Check check;
   Mutex mutex;
   CondVar changed;
-  std::optional<Hash> hash GUARDED_BY(mutex);
+  std::optional<Result<Hash>> found GUARDED_BY(mutex);
 };
 
 // Threads: the owner's thread adds, reads and flushes. Batches are compressed and appended on the
@@ -84,7 +89,7 @@ class PackingWriter : public ContentWriter {
   ~PackingWriter() override;
 
   Result<BlobRef> add(BlobKind kind, std::string_view plain, const Hash* known) override;
-  std::unique_ptr<PendingChunk> begin_add(std::string_view plain) override;
+  std::unique_ptr<PendingChunk> begin_add(std::string plain, Check check) override;
   size_t ahead() const override {
     return context_.encoders == nullptr ? 0 : 2 * context_.encoders->thread_count();
   }
@@ -190,8 +195,9 @@ class PackingWriter::Ticket : public PendingChunk {
   Ticket(PackingWriter& writer, std::shared_ptr<Hashing> hashing)
       : writer_(writer), hashing_(std::move(hashing)) {}
   Result<BlobRef> wait() override {
+    QANAT_ASSIGN_OR_RETURN(const Hash hash, hashing_->wait());
     BlobRef ref;
-    QANAT_RETURN_IF_ERROR(writer_.add_hashed(hashing_->wait(), hashing_->bytes, &ref));
+    QANAT_RETURN_IF_ERROR(writer_.add_hashed(hash, hashing_->bytes, &ref));
     return ref;
   }
 
@@ -310,8 +316,8 @@ Result<BlobRef> PackingWriter::add(BlobKind kind, std::string_view plain, const 
   return ref;
 }
 
-std::unique_ptr<PendingChunk> PackingWriter::begin_add(std::string_view plain) {
-  auto hashing = std::make_shared<Hashing>(plain);
+std::unique_ptr<PendingChunk> PackingWriter::begin_add(std::string plain, Check check) {
+  auto hashing = std::make_shared<Hashing>(std::move(plain), check);
   if (context_.encoders == nullptr ||
       !context_.encoders->try_submit([hashing] { hashing->run(); })) {
     hashing->run();

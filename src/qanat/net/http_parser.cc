@@ -21,6 +21,7 @@ struct Message {
   bool header_done = false;
   char* output = nullptr;
   size_t output_left = 0;
+  uint64_t promised = 0;
 
   size_t take_body(beast::string_view body, beast::error_code& error) {
     size_t take = std::min(body.size(), output_left);
@@ -64,22 +65,28 @@ class Parser : public http::basic_parser<isRequest> {
     error = {};
     message_.header_done = true;
   }
-  void on_body_init_impl(const boost::optional<std::uint64_t>& /*content_length*/,
+  void on_body_init_impl(const boost::optional<std::uint64_t>& content_length,
                          beast::error_code& error) override {
     error = {};
+    message_.promised = content_length.value_or(0);
   }
   std::size_t on_body_impl(beast::string_view body, beast::error_code& error) override {
     error = {};
-    return message_.take_body(body, error);
+    const size_t taken = message_.take_body(body, error);
+    message_.promised -= std::min<uint64_t>(taken, message_.promised);
+    return taken;
   }
-  void on_chunk_header_impl(std::uint64_t /*size*/, beast::string_view /*extensions*/,
+  void on_chunk_header_impl(std::uint64_t size, beast::string_view /*extensions*/,
                             beast::error_code& error) override {
     error = {};
+    message_.promised = size;
   }
-  std::size_t on_chunk_body_impl(std::uint64_t /*remain*/, beast::string_view body,
+  std::size_t on_chunk_body_impl(std::uint64_t remain, beast::string_view body,
                                  beast::error_code& error) override {
     error = {};
-    return message_.take_body(body, error);
+    const size_t taken = message_.take_body(body, error);
+    message_.promised = remain - std::min<uint64_t>(taken, remain);
+    return taken;
   }
   void on_finish_impl(beast::error_code& error) override { error = {}; }
 
@@ -205,6 +212,8 @@ Result<HttpParser::Progress> HttpParser::parse_body(std::string_view input, char
   }
   return progress;
 }
+
+uint64_t HttpParser::promised() const { return impl_->message.promised; }
 
 bool HttpParser::done() const {
   return impl_->with([](auto& parser) { return parser.is_done(); });

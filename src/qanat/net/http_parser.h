@@ -38,6 +38,8 @@ class HttpParser {
   };
   // Parses body bytes. Neither consumed nor produced: more input is needed.
   Result<Progress> parse_body(std::string_view input, char* output, size_t output_size);
+  // So many bytes of the body come next, as the peer has said; 0 if it has not.
+  uint64_t promised() const;
   // The whole message has been parsed.
   bool done() const;
   // The peer has closed. Completes a body that ends with the connection; otherwise an error

@@ -8,6 +8,7 @@ namespace qanat::object {
 namespace {
 
 constexpr size_t kBufferBytes = 256 << 10;
+constexpr size_t kDirectBytes = 64 << 10;  // not worth copying
 
 struct Counters {
   Counter& file_syncs = counter("qanat_object_file_syncs_total", "Objects' files made durable");
@@ -39,12 +40,12 @@ class LocalObjectStore::Writer : public ObjectWriter {
   Status append(std::string_view bytes) override {
     if (!file_) return failed_precondition(str_cat("object ", key_, " is closed"));
     size_ += static_cast<int64_t>(bytes.size());
-    if (buffer_.size() + bytes.size() < kBufferBytes) {
+    if (bytes.size() < kDirectBytes && buffer_.size() + bytes.size() < kBufferBytes) {
       buffer_.append(bytes);
       return ok_status();
     }
     QANAT_RETURN_IF_ERROR(write_buffer());
-    if (bytes.size() >= kBufferBytes) return write(bytes);
+    if (bytes.size() >= kDirectBytes) return write(bytes);
     buffer_.append(bytes);
     return ok_status();
   }

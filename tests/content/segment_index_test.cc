@@ -124,7 +124,7 @@ TEST(SegmentIndex, IsAMapWhateverIsCompactedAndReopened) {
       if (random.below(6) == 0) index = open_index(disk, cache);
       disk.clock.advance_ms(600);
       if (random.below(3) == 0) {
-        ASSERT_TRUE(index->remove_replaced().ok());
+        ASSERT_TRUE(index->remove_replaced(/*now=*/false).ok());
       }
 
       std::vector<std::string> keys;
@@ -154,7 +154,7 @@ TEST(SegmentIndex, IsAMapWhateverIsCompactedAndReopened) {
     EXPECT_GT(index->stats().segments, 1u);
     EXPECT_EQ(index->stats().entries, map.size());
     disk.clock.advance_ms(1000);
-    ASSERT_TRUE(index->remove_replaced().ok());
+    ASSERT_TRUE(index->remove_replaced(/*now=*/false).ok());
     EXPECT_EQ(disk.object_keys().size(), index->stats().segments);
     EXPECT_LE(cache.charge(), cache.capacity());
   }
@@ -197,7 +197,7 @@ TEST(SegmentIndex, SeesWhatAnotherProcessRegisters) {
   for (int i = 0; i < 5; ++i) ASSERT_TRUE(put(disk, *theirs, {{str_cat("k", i), "v"}}).ok());
   ASSERT_TRUE(theirs->compact(true).ok());
   disk.clock.advance_ms(5000);
-  ASSERT_TRUE(theirs->remove_replaced().ok());
+  ASSERT_TRUE(theirs->remove_replaced(/*now=*/false).ok());
   EXPECT_EQ(**mine->get("k3"), "v");
   EXPECT_EQ(scan_all(*mine).size(), 6u);
 }
@@ -261,7 +261,7 @@ TEST(SegmentIndex, ReadersGoOnWhileItCompacts) {
       ASSERT_TRUE(index->compact(round % 9 == 0).ok());
     }
     disk.clock.advance_ms(100);  // the grace is longer than any reader takes
-    ASSERT_TRUE(index->remove_replaced().ok());
+    ASSERT_TRUE(index->remove_replaced(/*now=*/false).ok());
   }
   stop = true;
   for (std::thread& reader : readers) reader.join();
@@ -284,7 +284,7 @@ TEST(SegmentIndex, ASegmentThatWasGivenUpIsRemoved) {
   EXPECT_EQ(disk.object_keys().size(), 1u);
   EXPECT_FALSE(disk.meta->commit(late)->succeeded);
   disk.clock.advance_ms(1000);
-  ASSERT_TRUE(index->remove_replaced().ok());
+  ASSERT_TRUE(index->remove_replaced(/*now=*/false).ok());
   EXPECT_TRUE(disk.object_keys().empty());
   // Sent, and it did happen: the segment stays.
   auto third = *index->write_segment({{"a", "3"}});
@@ -293,7 +293,7 @@ TEST(SegmentIndex, ASegmentThatWasGivenUpIsRemoved) {
   ASSERT_TRUE(disk.meta->commit(sent)->succeeded);
   index->give_up(std::span(&third, 1), true);
   disk.clock.advance_ms(5000);
-  ASSERT_TRUE(index->remove_replaced().ok());
+  ASSERT_TRUE(index->remove_replaced(/*now=*/false).ok());
   ASSERT_TRUE(index->refresh().ok());
   EXPECT_EQ(**index->get("a"), "3");
 }
@@ -379,7 +379,7 @@ TEST(SegmentIndex, NothingAcknowledgedIsLostInACrash) {
         acknowledged = maybe;
         if (i % 5 == 4 && !index->compact(i > 5).ok()) break;
         disk.clock.advance_ms(700);
-        if (!index->remove_replaced().ok()) break;
+        if (!index->remove_replaced(/*now=*/false).ok()) break;
       }
     }
     bool crashed = disk.files->crashed();
@@ -397,7 +397,7 @@ TEST(SegmentIndex, NothingAcknowledgedIsLostInACrash) {
       ASSERT_TRUE(put(after, *index, {{"after", "crash"}}).ok());
       ASSERT_TRUE(index->compact(true).ok());
       after.clock.advance_ms(5000);
-      ASSERT_TRUE(index->remove_replaced().ok());
+      ASSERT_TRUE(index->remove_replaced(/*now=*/false).ok());
       found["after"] = "crash";
       ASSERT_EQ(scan_all(*index), found);
     }

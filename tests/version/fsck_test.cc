@@ -150,7 +150,7 @@ class FsckTest : public ::testing::Test {
     auto content = contents_->project("default");
     ASSERT_TRUE(content.ok() && (*content)->blobs().index().compact(true).ok());
     disk_.clock.advance_ms(60 * 60 * 1000);
-    ASSERT_TRUE((*content)->blobs().index().remove_replaced().ok());
+    ASSERT_TRUE((*content)->blobs().index().remove_replaced(/*now=*/false).ok());
   }
 
   content::QuietLog quiet_;
@@ -344,7 +344,7 @@ TEST_F(FsckTest, WritersMayGoOn) {
         auto content = contents_->project("default");
         ASSERT_TRUE((*content)->blobs().index().compact(true).ok());
         disk_.clock.advance_ms(60 * 60 * 1000);  // replaced segments go at once
-        ASSERT_TRUE((*content)->blobs().index().remove_replaced().ok());
+        ASSERT_TRUE((*content)->blobs().index().remove_replaced(/*now=*/false).ok());
       }
       ASSERT_TRUE(versions_->delete_repo(other, false).ok());
       ++rounds;

@@ -67,7 +67,7 @@ class ContentStoreImpl : public ContentStore {
   Status maintain(bool all) {
     for (SegmentIndex* index : {blob_index_.get(), result_index_.get()}) {
       if (index->wants_compaction()) QANAT_RETURN_IF_ERROR(index->compact());
-      if (all) QANAT_RETURN_IF_ERROR(index->remove_replaced());
+      if (all) QANAT_RETURN_IF_ERROR(index->remove_replaced(/*now=*/false));
     }
     return ok_status();
   }

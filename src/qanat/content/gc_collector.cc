@@ -819,7 +819,7 @@ Status Collector::sweep_keys() {
 Status Collector::remove_segments() {
   for (SegmentIndex* index : {&index_, &context_.content->results()}) {
     QANAT_RETURN_IF_ERROR(index->remove_orphans(safe_));
-    QANAT_RETURN_IF_ERROR(index->remove_replaced());
+    QANAT_RETURN_IF_ERROR(index->remove_replaced(options_.now));
   }
   phase_ = Phase::kDone;
   return ok_status();

@@ -85,8 +85,9 @@ class SegmentIndexImpl : public SegmentIndex {
   Status drop_entries(const std::function<bool(std::string_view)>& drop,
                       const std::function<bool(std::string_view)>& drop_object) override;
   Status remove_orphans(uint64_t safe) override;
-  Status remove_replaced() override {
-    return remove_expired(compaction_context(), options_.removal_grace_ms);
+  Status remove_replaced(bool now) override {
+    MutexLock lock(compact_mutex_);
+    return remove_expired(compaction_context(), now ? 0 : options_.removal_grace_ms);
   }
   bool wants_compaction() const override { return state()->level0.size() >= options_.compact_at; }
   Stats stats() const override;

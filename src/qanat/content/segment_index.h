@@ -122,8 +122,9 @@ class SegmentIndex {
   // Deletes segments in the object store that no record names: their writers died, or their
   // deletion came undone. Those of write_segment only if their epoch is below `safe`.
   virtual Status remove_orphans(uint64_t safe) = 0;
-  // Deletes replaced segments whose grace is over.
-  virtual Status remove_replaced() = 0;
+  // Deletes replaced segments whose grace is over; `now`: all of them. Lookups of other processes
+  // then find out and look again, and a compaction of theirs that is running is lost.
+  virtual Status remove_replaced(bool now) = 0;
   virtual bool wants_compaction() const = 0;
 
   struct Stats {

@@ -3,7 +3,7 @@
 
   bench/gc.py [objects] [commits] [collect] [beside] [--files N] [--memory MB] [--commits N] [--writes N] [--json FILE]
 
-objects  a million files of 4 KiB (--files), brought by one `put file -r`: how many objects the data folder then holds
+objects  a million files of 4 KiB (--files), brought by one tar: how many objects the data folder then holds
 commits  10,000 commits of one new file each (--commits), then collections until nothing more is joined: how many objects are left
 collect  10 million files of 64 bytes (--files), half of them deleted: `garbage-collect --now` with the server in a memory cgroup of
          256 MB (--memory), page cache included: seconds, the server's peak
@@ -24,6 +24,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, os.path.join(ROOT, "tests", "e2e"))
 sys.path.insert(0, os.path.join(ROOT, "bench"))
 
+import trees  # noqa: E402
 from bench import MemoryCgroup  # noqa: E402
 from harness import Server  # noqa: E402
 from trees import API, Client, anonymous_peak, cpu_seconds, disk_use, load, path_of, settle  # noqa: E402
@@ -35,25 +36,15 @@ def collect(server, *flags):
 
 def bench_objects(arguments):
     files = arguments.files or 1_000_000
+    trees.SIZE = 4096
     with Server(runner="process") as server:
-        tree = os.path.join(server.folder, "tree")
-        for begin in range(0, files, 1000):
-            folder = os.path.join(tree, f"d{begin // 1000:05}")
-            os.makedirs(folder)
-            data = os.urandom(1000 * 4096)
-            for i in range(min(1000, files - begin)):
-                with open(os.path.join(folder, f"f{i:03}"), "wb") as f:
-                    f.write(data[i * 4096:(i + 1) * 4096])
-        server.qanat("create", "repo", "r")
-        begin = time.monotonic()
-        server.qanat("put", "file", "-r", "r@master:/", "-f", tree, timeout=7200)
-        seconds = time.monotonic() - begin
-        assert server.json("inspect", "commit", "r@master")["files"] == files
+        figures = load(server, "nested", files, True)
         settle(Client(server))
         count, used = disk_use(server.data)
         peak = anonymous_peak(server.process.pid)
-    print(f"{files:,} files of 4 KiB: {count} objects, {used / 1e6:.0f} MB on disk; put in {seconds:.1f} s, server's peak {peak / 1e6:.0f} MB resident")
-    return {"files": files, "objects": count, "seconds": seconds}
+    trees.SIZE = 64
+    print(f"{files:,} files of 4 KiB: {count} objects, {used / 1e6:.0f} MB on disk; put in {figures['seconds']:.1f} s, server's peak {peak / 1e6:.0f} MB resident")
+    return {"files": files, "objects": count, **figures}
 
 
 def commit_one(client, i):
@@ -91,12 +82,14 @@ def bench_collect(arguments):
         load(server, "nested", files, False)
         settle(Client(server))
         client = Client(server)
-        # Every second folder goes, with the history that had it.
-        folders = sorted({path_of("nested", i).split("/")[0] for i in range(0, files, 1000)})
-        for folder in folders[::2]:
-            client.call("DELETE", f"{API}/r/files/{folder}?ref=master")
-        ids = [c["id"] for c in client.json("GET", f"{API}/r/commits?ref=master&limit=10")["items"]]
-        assert ids
+        loaded = client.json("GET", f"{API}/r/commits/master")["id"]
+        # Every second folder goes, and the commit that had it.
+        server.qanat("start", "commit", "r@master")
+        for i in range(0, files, 2000):
+            client.call("DELETE", f"{API}/r/files/{path_of('nested', i).split('/')[0]}?ref=master")
+        server.qanat("finish", "commit", "r@master", timeout=600)
+        server.qanat("squash", "commit", loaded, "--now")
+        settle(client)
         server.stop()
         server.start()
         group = MemoryCgroup(arguments.memory << 20)
@@ -108,7 +101,8 @@ def bench_collect(arguments):
         peak, resident = group.peak(), anonymous_peak(server.process.pid)
         server.stop()
         group.close()
-    print(f"a collection of {files:,} files: {seconds:.1f} s, server's processor {cpu:.1f} s, peak {peak / 1e6:.0f} MB in a cgroup of "
+    assert report["freed_bytes"] > files // 2 * 64, report
+    print(f"a collection of {files:,} files, half of them dead: {seconds:.1f} s, {report['freed_bytes'] / 1e6:.0f} MB freed, server's processor {cpu:.1f} s, peak {peak / 1e6:.0f} MB in a cgroup of "
           f"{arguments.memory} MB, {resident / 1e6:.0f} MB resident")
     return {"files": files, "seconds": seconds, "peak": peak, "report": report}
 

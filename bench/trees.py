@@ -72,7 +72,7 @@ def tar_stream(shape, files, seed):
     rest[24:36], rest[36:48] = b"%011o\0" % SIZE, b"%011o\0" % 0
     rest[48:56], rest[56:57], rest[157:165] = b" " * 8, b"0", b"ustar\x0000"
     before, after, base = bytes(rest[:48]), bytes(rest[56:]), sum(rest)
-    padding = bytes(512 - SIZE)
+    padding = bytes(-SIZE % 512)
     for begin in range(0, files, BATCH):
         count = min(BATCH, files - begin)
         parts = []

@@ -256,9 +256,10 @@ void World::copy(Server& server) {
   const auto entry = content::Tree((*content)->blobs(), source->record.root).find(directory);
   if (!entry.ok() || !*entry || !(*entry)->is_directory) return;
   const FileMap from_files = known->second;
-  // Time passes before it is committed.
+  // Time passes before it is committed: now and then so much that the source can be deleted and
+  // collected.
   if (chance(80)) {
-    for (int i = pick(6); i > 0; --i) interleave();
+    for (int i = pick(chance(25) ? 60 : 6); i > 0; --i) interleave();
   }
   auto written = server.versions->apply(
       {kProject, kRepos[static_cast<size_t>(1 - from)]}, "master", *writer,

@@ -1,5 +1,7 @@
 #include "qanat/serve/gc_service.h"
 
+#include <sys/resource.h>
+
 #include <algorithm>
 
 #include "qanat/base/log.h"
@@ -10,6 +12,7 @@
 namespace qanat::serve {
 namespace {
 
+constexpr int kNice = 10;
 constexpr int64_t kPollMs = 200;         // of what waits
 constexpr int64_t kPatienceMs = 60'000;  // beyond the graces
 
@@ -187,6 +190,8 @@ void GcService::start_due() {
 }
 
 void GcService::run() {
+  // Writers first: on Linux this is the calling thread's own.
+  (void)setpriority(PRIO_PROCESS, 0, kNice);
   while (true) {
     start_due();
     bool all_waiting = true;

@@ -128,6 +128,18 @@ TEST(PipelineSpec, CamelCaseIsTheSameSpec) {
   EXPECT_EQ(load_one(camel).transform.env.count("camelCase"), 1u);
 }
 
+TEST(PipelineSpec, WhatProgramsWriteOutLoads) {
+  // As JSON of protocol buffers: 64-bit numbers in quotes, and what is not wanted spelled out.
+  const std::string written =
+      R"({"pipeline":{"name":"p"},"transform":{"image":"i","cmd":["c"],"acceptReturnCode":["1"],
+    "secrets":[],"imagePullSecrets":[]},"input":{"pfs":{"repo":"in","glob":"/*","joinOn":"","lazy":false}},
+    "datumTries":"2","parallelismSpec":{"constant":"2"},"egress":null,"s3Out":false})";
+  const std::string plain =
+      R"({"pipeline":{"name":"p"},"transform":{"image":"i","cmd":["c"],"accept_return_code":[1]},
+    "input":{"pfs":{"repo":"in","glob":"/*"}},"datum_tries":2,"parallelism_spec":{"constant":2}})";
+  EXPECT_EQ(load_one(written), load_one(plain));
+}
+
 TEST(PipelineSpec, YamlKeepsScalarsAsWritten) {
   const PipelineSpec spec = load_one(
       "pipeline: {name: p}\ntransform:\n  image: i\n  cmd: [run, 1, 1.50, true, \"2\"]\n  env: {A: "
@@ -204,6 +216,7 @@ TEST(PipelineSpec, ErrorsNameFieldLineAndRemedy) {
       {minimal("glob: /\n"), "line 4: glob: unknown field; it belongs at input.pfs.glob"},
       {minimal("datum_tries: many\n"),
        "line 4: datum_tries: expected a whole number, found a string"},
+      {minimal("datum_tries: '03'\n"), "datum_tries: expected a whole number, found a string"},
       {minimal("datum_tries: 0\n"), "datum_tries: must be at least 1"},
       {minimal("datum_tries: 1.5\n"), "datum_tries: expected a whole number, found a number"},
       {minimal("datum_tries: 99999999999999999999\n"), "is too large"},
@@ -316,8 +329,8 @@ TEST(PipelineSpec, ErrorsNameFieldLineAndRemedy) {
 }
 
 TEST(PipelineSpec, AllProblemsAreToldAtOnce) {
-  auto loaded =
-      load_pipeline_specs("pipeline: {nam: p}\ntransform: {image: i, secrets: []}\nspout: {}\n");
+  auto loaded = load_pipeline_specs(
+      "pipeline: {nam: p}\ntransform: {image: i, secrets: [{name: s}]}\nspout: {}\n");
   ASSERT_FALSE(loaded.ok());
   EXPECT_THAT(loaded.status().message(),
               ::testing::AllOf(HasSubstr("line 1: pipeline.nam"),

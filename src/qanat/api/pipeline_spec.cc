@@ -141,12 +141,17 @@ class SpecReader {
     }
   }
 
+  // Says that what is refused is not wanted: as specs do that were written out by a program.
+  static bool is_off(const SpecField& field, const SpecNode& value) {
+    if (field.type == FieldType::kBool) return value.type == Type::kBool && value.text == "false";
+    if (field.type == FieldType::kString) return value.type == Type::kString && value.text.empty();
+    return field.path.starts_with("transform.") && value.type == Type::kList && value.items.empty();
+  }
+
   void check_field(const SpecField& field, SpecNode& value, const std::string& path, bool note) {
     const Handling handling = field.on(options_.runner);
     if (handling == Handling::kRefused) {
-      const bool off =
-          field.type == FieldType::kBool && value.type == Type::kBool && value.text == "false";
-      if (off) return;
+      if (is_off(field, value)) return;
       refused_.push_back({path, value.line, std::string(field.about)});
       problem(value.line, str_cat(path, ": refused. ", field.about));
       return;
@@ -173,7 +178,7 @@ class SpecReader {
         expect(value, Type::kBool, path, "");
         return;
       case FieldType::kInteger:
-        expect(value, Type::kInteger, path, "");
+        expect_integer(value, path);
         return;
       case FieldType::kNumber:
         if (value.type != Type::kInteger) expect(value, Type::kNumber, path, "");
@@ -192,8 +197,7 @@ class SpecReader {
         return;
       case FieldType::kIntegerList:
         if (!expect(value, Type::kList, path, " of whole numbers")) return;
-        each(value, path,
-             [&](SpecNode& item, const std::string& at) { expect(item, Type::kInteger, at, ""); });
+        each(value, path, [&](SpecNode& item, const std::string& at) { expect_integer(item, at); });
         return;
       case FieldType::kStringMap:
         if (!expect(value, Type::kMap, path, " of names and strings")) return;
@@ -257,6 +261,19 @@ class SpecReader {
       value.type = Type::kString;
     } else {
       expect(value, Type::kString, path, scalar ? " (put it in quotes)" : "");
+    }
+  }
+
+  // Programs that write protocol buffers as JSON put whole numbers into quotes: `"constant": "2"`.
+  void expect_integer(SpecNode& value, const std::string& path) {
+    const std::string& text = value.text;
+    const bool digits = value.type == Type::kString && !text.empty() &&
+                        text.find_first_not_of("0123456789") == std::string::npos &&
+                        (text.size() == 1 || text[0] != '0');
+    if (digits) {
+      value.type = Type::kInteger;
+    } else {
+      expect(value, Type::kInteger, path, "");
     }
   }
 
@@ -474,7 +491,8 @@ class SpecReader {
     if (project != own_project) {
       problem(node.line, str_cat(path, ".project: ", qanat::quoted(project),
                                  " is not the pipeline's own project ", qanat::quoted(own_project),
-                                 "; inputs of other projects are not there yet"));
+                                 ", and a pipeline reads repos of its own project only; get the "
+                                 "files there and put them into a repo here"));
     }
     std::string repo_type = "user";
     text("repo_type", repo_type);

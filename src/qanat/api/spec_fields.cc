@@ -51,7 +51,7 @@ constexpr SpecField kFields[] = {
     {"input.pfs.repo", "", kString, kOn, kOn, "The repo."},
     {"input.pfs.branch", "", kString, kOn, kOn, "The branch; default `master`."},
     {"input.pfs.glob", "", kString, kOn, kOn, "Every file or directory that matches is a datum; `/` is the whole repo."},
-    {"input.pfs.project", "", kString, kOn, kOn, "Must be the pipeline's own project."},
+    {"input.pfs.project", "", kString, kOn, kOn, "Must be the pipeline's own project: inputs of others are refused."},
     {"input.pfs.repo_type", "", kString, kOn, kOn, "Must be `user`."},
     {"input.pfs.commit", "", kString, kNo, kNo, "A pipeline follows a branch; make a branch with that commit as its head."},
     {"input.pfs.lazy", "", kBool, kNo, kNo, "Lazy files are not there yet. `false` is accepted."},
@@ -216,7 +216,8 @@ std::string spec_fields_markdown() {
       "pipeline` say so;\n"
       "- **refused**: an error that names it. Nothing is silently ignored, and unknown fields are "
       "errors.\n\n"
-      "Durations: `300ms`, `30s`, `5m`, `1h30m`. Sizes: `64M`, `1Gi` or a number of bytes (k, M, "
+      "Whole numbers may stand in quotes. Durations: `300ms`, `30s`, `5m`, `1h30m`. Sizes: `64M`, "
+      "`1Gi` or a number of bytes (k, M, "
       "G, T, P, E are powers of "
       "1000; Ki, Mi, Gi, Ti, Pi, Ei of 1024). The members of `input` are also those of each input "
       "in `cross` and "

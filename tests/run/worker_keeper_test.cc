@@ -3,6 +3,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <chrono>
+#include <filesystem>
+#include <thread>
+
 #include "qanat/base/string.h"
 
 namespace qanat::run {
@@ -143,6 +147,33 @@ TEST_F(Keeper, ReplacesWorkersOfAnotherSpec) {
   EXPECT_EQ(backend.removes, 2);
   EXPECT_EQ(backend.workers.size(), 2u);
   EXPECT_EQ(backend.workers[0].fingerprint, fingerprint_of(changed));
+}
+
+TEST_F(Keeper, AGroupThatIsWantedAgainAtOnceGetsNewWorkers) {
+  namespace fs = std::filesystem;
+  const fs::path folder = fs::path(::testing::TempDir()) / "keeper-run-folder";
+  fs::remove_all(folder);
+  fs::create_directories(folder / "run");
+  WorkerGroupSpec wanted = spec(1);
+  wanted.run_folder = folder;
+  ASSERT_TRUE(keeper.ensure(wanted).ok());
+  keeper.reconcile();
+  ASSERT_EQ(backend.workers.size(), 1u);
+  const std::string first = backend.workers[0].worker_id;
+  ASSERT_TRUE(keeper.ensure(wanted).ok());
+  keeper.reconcile();
+  EXPECT_EQ(backend.workers[0].worker_id, first);
+  // Stopped and started between two looks: its way to the server has been taken away.
+  ASSERT_TRUE(keeper.stop_group(wanted.id).ok());
+  fs::remove_all(folder / "run");
+  std::this_thread::sleep_for(
+      std::chrono::milliseconds(20));  // of another time, if not of another number
+  fs::create_directories(folder / "run");
+  ASSERT_TRUE(keeper.ensure(wanted).ok());
+  keeper.reconcile();
+  ASSERT_EQ(backend.workers.size(), 1u);
+  EXPECT_NE(backend.workers[0].worker_id, first);
+  fs::remove_all(folder);
 }
 
 TEST_F(Keeper, StartsAndRemovesSideBySideButNotAllAtOnce) {

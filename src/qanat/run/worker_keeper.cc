@@ -1,5 +1,8 @@
 #include "qanat/run/worker_keeper.h"
 
+#include <fcntl.h>
+#include <sys/stat.h>
+
 #include <algorithm>
 #include <atomic>
 #include <utility>
@@ -22,6 +25,14 @@ constexpr size_t kCallsAtOnce = 6;
 
 std::string as_text(std::string_view text) { return std::string(text); }
 
+// Which folder is at this path. A worker sees the one that was there when it was started: if its
+// group was stopped and is wanted again, that one is gone, and the way to the server with it.
+std::string identity_of(const std::string& folder) {
+  struct statx info = {};
+  if (::statx(AT_FDCWD, folder.c_str(), 0, STATX_INO | STATX_BTIME, &info) != 0) return {};
+  return str_cat(info.stx_ino, " ", info.stx_btime.tv_sec, " ", info.stx_btime.tv_nsec);
+}
+
 // Calls each once, in their order, on at most kCallsAtOnce threads, this one among them; returns
 // when all have returned.
 void run_side_by_side(std::vector<std::function<void()>> calls) {
@@ -38,9 +49,10 @@ void run_side_by_side(std::vector<std::function<void()>> calls) {
 }  // namespace
 
 std::string fingerprint_of(const WorkerGroupSpec& spec) {
-  std::string text = str_cat(spec.image_digest, "\n", spec.run_folder, "\n", spec.limits.cpus, "\n",
-                             spec.limits.memory_bytes, "\n", spec.limits.pids, "\n",
-                             spec.network == pipeline::Network::kHost ? "host" : "none", "\n");
+  std::string text =
+      str_cat(spec.image_digest, "\n", spec.run_folder, "\n", identity_of(spec.run_folder + "/run"),
+              "\n", spec.limits.cpus, "\n", spec.limits.memory_bytes, "\n", spec.limits.pids, "\n",
+              spec.network == pipeline::Network::kHost ? "host" : "none", "\n");
   for (const auto& [name, value] : spec.env) str_append(text, name, "=", value, "\n");
   return sha256(text).to_hex().substr(0, 16);
 }

@@ -92,6 +92,11 @@ Status CommitSets::check(const Request& request, const std::vector<CommitInfo>& 
       return failed_precondition(str_cat("commit ", name_of(commit), " is open"),
                                  "finish it, or throw it away with `qanat delete commit`");
     }
+    if (commit.record.origin == CommitOrigin::kPipeline && jobs_ != nullptr) {
+      meta::Transaction unused;  // whether it would go
+      QANAT_RETURN_IF_ERROR(jobs_->remove_job(commit.project, commit.record.pipeline,
+                                              commit.record.wave, std::nullopt, "", unused));
+    }
     if (request.how == How::kSquash) {
       QANAT_ASSIGN_OR_RETURN(const auto heads, heads_of(store_, commit));
       if (!heads.empty()) {
@@ -300,7 +305,9 @@ Result<int64_t> CommitSets::undelete(std::string_view project, std::string_view 
     back.when(meta::mod_revision_is(trash_at, found->mod_revision));
     back.when(meta::mod_revision_is(item.key, item.mod_revision));
     back.when(meta::key_absent(key));
-    if (key.starts_with("/v1/commit/") || key.starts_with("/v1/log/")) {
+    // A job's pipeline has its output repo's name.
+    if (key.starts_with("/v1/commit/") || key.starts_with("/v1/log/") ||
+        key.starts_with("/v1/job/")) {
       const int up = key.starts_with("/v1/log/") ? 3 : 1;
       back.when(meta::key_present(repo_key(project, part_from_end(key, up))));
     }

@@ -128,6 +128,17 @@ Result<Page<RepoInfo>> Versions::list_repos(std::string_view project,
       });
 }
 
+Result<std::vector<std::string>> Versions::derived_from(const RepoName& name) const {
+  QANAT_ASSIGN_OR_RETURN(auto derived,
+                         impl_->derived_from(name.project, [&](const BranchName& source) {
+                           return source.repo == name.repo;
+                         }));
+  std::erase_if(derived, [&](const std::string& branch) {
+    return branch.starts_with(str_cat(name.repo, "@"));
+  });
+  return derived;
+}
+
 Status Versions::delete_repo(const RepoName& name, bool force, std::string_view owner, bool keep) {
   // Fenced by wave-next: no pipeline and no branch can begin to derive from it meanwhile.
   auto mark = [&](int64_t, int64_t) -> Result<WaveDraft> {
@@ -137,13 +148,7 @@ Status Versions::delete_repo(const RepoName& name, bool force, std::string_view 
           str_cat("repo ", name.repo, " holds the output of pipeline ", found.record.pipeline),
           str_cat("`qanat delete pipeline ", found.record.pipeline, "` deletes both"));
     }
-    QANAT_ASSIGN_OR_RETURN(auto derived,
-                           impl_->derived_from(name.project, [&](const BranchName& source) {
-                             return source.repo == name.repo;
-                           }));
-    std::erase_if(derived, [&](const std::string& branch) {
-      return branch.starts_with(str_cat(name.repo, "@"));
-    });
+    QANAT_ASSIGN_OR_RETURN(const auto derived, derived_from(name));
     if (!force && !derived.empty()) {
       return failed_precondition(
           str_cat("repo ", name.repo, " is what ", join(derived, ", "), " derives from"),

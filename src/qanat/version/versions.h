@@ -160,6 +160,8 @@ class Versions {
   Status update_repo(const RepoName& name, std::string description);
   Result<RepoInfo> inspect_repo(const RepoName& name) const;
   Result<Page<RepoInfo>> list_repos(std::string_view project, const PageRequest& page) const;
+  // The branches of other repos that derive from one of its branches, as "repo@branch".
+  Result<std::vector<std::string>> derived_from(const RepoName& name) const;
   // Refused when a branch of another repo derives from one of its branches, unless `force`; and
   // when it is a pipeline's, unless `owner` names that pipeline. Marks the repo, then removes in
   // bounded steps; a crash in between leaves it gone for every reader, and start() does the rest.

@@ -113,20 +113,17 @@ class ServerWorld {
     return true;
   }
 
-  // The worker `id` of the pipeline's group, which said hello.
-  Result<WorkerHub::Worker> worker(const std::string& id) {
-    for (const WorkerGroupSpec& group : runner.groups()) {
-      api::HelloRequest hello;
-      hello.worker = id;
-      QANAT_ASSIGN_OR_RETURN(hello.credential, group.new_credential(id));
-      for (int attempt = 0;; ++attempt) {
-        const auto answer = pipelines->hub().hello(hello);
-        if (answer.ok()) return pipelines->hub().authenticate(answer->token);
-        if (answer.code() != Code::kUnavailable || attempt == 1000) return answer.status();
-        real_clock().sleep_for_ms(1);  // the pipeline is being loaded
-      }
+  // The worker `id` of a pipeline's group, which said hello.
+  Result<WorkerHub::Worker> worker_of(const WorkerGroupSpec& group, const std::string& id) {
+    api::HelloRequest hello;
+    hello.worker = id;
+    QANAT_ASSIGN_OR_RETURN(hello.credential, group.new_credential(id));
+    for (int attempt = 0;; ++attempt) {
+      const auto answer = pipelines->hub().hello(hello);
+      if (answer.ok()) return pipelines->hub().authenticate(answer->token);
+      if (answer.code() != Code::kUnavailable || attempt == 1000) return answer.status();
+      real_clock().sleep_for_ms(1);  // the pipeline is being loaded
     }
-    return unavailable("no group of workers is wanted");
   }
 
   Result<DatumFiles> inputs(const WorkerHub::Worker& worker, const std::string& job,
@@ -149,7 +146,8 @@ class ServerWorld {
   }
 
   Result<api::ResultsAnswer> report(const WorkerHub::Worker& worker, const std::string& job,
-                                    const std::string& datum, const DatumFiles& output) {
+                                    const std::string& datum, const DatumFiles& output,
+                                    api::DatumOutcome outcome = api::DatumOutcome::kSuccess) {
     std::string stream;
     api::FileStreamWriter out([&](std::string_view bytes) {
       stream += bytes;
@@ -157,6 +155,7 @@ class ServerWorld {
     });
     api::DatumReport head;
     head.id = datum;
+    head.state = outcome;
     head.attempts = 1;
     QANAT_RETURN_IF_ERROR(out.datum(api::json_text(head)));
     for (const auto& [path, bytes] : output) QANAT_RETURN_IF_ERROR(out.put(path, bytes));
@@ -171,25 +170,28 @@ class ServerWorld {
     return answered.get();
   }
 
-  // Copies input `in` to the output, two datums at a time, until every job has ended or something
-  // fails.
+  // Copies inputs to the outputs, two datums at a time, until every job has ended or something
+  // fails. Datums with a file whose bytes are "fail" do.
   Status work_until_ended(int64_t patience_ms = 20'000) {
     const int64_t deadline = real_clock().monotonic_ms() + patience_ms;
-    QANAT_ASSIGN_OR_RETURN(const auto me, worker("w"));
+    std::map<WorkerGroupId, WorkerHub::Worker> workers;
     while (!all_ended()) {
       if (real_clock().monotonic_ms() > deadline) return deadline_exceeded("jobs do not end");
-      QANAT_ASSIGN_OR_RETURN(const auto leased,
-                             pipelines->hub().lease(me, {.max_datums = 2, .wait_ms = 0}));
-      for (const api::LeasedDatum& datum : leased.datums) {
-        QANAT_ASSIGN_OR_RETURN(const DatumFiles in, inputs(me, leased.job, datum.id));
-        DatumFiles out;
-        for (const auto& [path, bytes] : in)
-          out[path.substr(std::string_view("in/").size())] = bytes;
-        QANAT_RETURN_IF_ERROR(report(me, leased.job, datum.id, out).status());
-        ++ran[leased.job][datum.id];
+      bool idle = true;
+      for (const WorkerGroupSpec& group : runner.groups()) {
+        if (!workers.contains(group.id)) {
+          QANAT_ASSIGN_OR_RETURN(workers[group.id], worker_of(group, "w-" + group.id.pipeline));
+        }
+        const WorkerHub::Worker& me = workers[group.id];
+        QANAT_ASSIGN_OR_RETURN(const auto leased,
+                               pipelines->hub().lease(me, {.max_datums = 2, .wait_ms = 0}));
+        for (const api::LeasedDatum& datum : leased.datums) {
+          QANAT_RETURN_IF_ERROR(run_datum(me, leased.job, datum.id));
+          idle = false;
+        }
       }
       QANAT_RETURN_IF_ERROR(bench.meta().get("/v1/alive").status());
-      if (leased.datums.empty()) real_clock().sleep_for_ms(1);
+      if (idle) real_clock().sleep_for_ms(1);
       if (stop && stop()) return unavailable("stopped");
     }
     return ok_status();
@@ -205,6 +207,20 @@ class ServerWorld {
   std::map<std::string, std::map<std::string, int>> ran;  // job -> datum -> acknowledged reports
 
  private:
+  Status run_datum(const WorkerHub::Worker& me, const std::string& job, const std::string& datum) {
+    QANAT_ASSIGN_OR_RETURN(const DatumFiles in, inputs(me, job, datum));
+    DatumFiles out;
+    auto outcome = api::DatumOutcome::kSuccess;
+    for (const auto& [path, bytes] : in) {
+      out[path.substr(path.find('/') + 1)] = bytes;
+      if (bytes == "fail") outcome = api::DatumOutcome::kFailed;
+    }
+    if (outcome == api::DatumOutcome::kFailed) out.clear();
+    QANAT_RETURN_IF_ERROR(report(me, job, datum, out, outcome).status());
+    ++ran[job][datum];
+    return ok_status();
+  }
+
   static api::FileStreamReader reader(const std::string& stream) {
     auto position = std::make_shared<size_t>(0);
     return api::FileStreamReader([&stream, position](char* buffer, size_t size) -> Result<size_t> {

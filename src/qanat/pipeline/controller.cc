@@ -14,6 +14,7 @@ namespace {
 
 constexpr int64_t kFirstRetryMs = 100;
 constexpr int64_t kLastRetryMs = 10'000;
+constexpr int64_t kIdleWaves = 500;
 constexpr size_t kResultsInSegment = 100'000;
 
 // Results that a transaction registers beside a writer's packs; a job with more registers the rest
@@ -102,6 +103,31 @@ void Controller::add_wave(int64_t number, const std::string& id) {
   wake();
 }
 
+void Controller::note_idle(int64_t wave) {
+  {
+    MutexLock lock(mutex_);
+    if (!loaded_ || removed_ || run_ || !waves_.empty() || wave - record_.last_wave < kIdleWaves)
+      return;
+  }
+  const std::string key = pipeline_key(project_, name_);
+  auto write = [&]() -> Result<bool> {
+    QANAT_ASSIGN_OR_RETURN(const auto found, services_.meta->get(key));
+    if (!found) return false;
+    QANAT_ASSIGN_OR_RETURN(PipelineRecord record, decode<PipelineRecord>(key, found->value));
+    if (record.last_wave >= wave) return false;
+    record.last_wave = wave;
+    meta::Transaction transaction;
+    transaction.when(meta::mod_revision_is(key, found->mod_revision)).put(key, encode(record));
+    QANAT_ASSIGN_OR_RETURN(const auto result, services_.meta->commit(std::move(transaction)));
+    return result.succeeded;
+  };
+  const Result<bool> written = write();
+  // It is no more than a saving: the next time will do.
+  if (!written.ok() || !*written) return;
+  MutexLock lock(mutex_);
+  record_.last_wave = std::max(record_.last_wave, wave);
+}
+
 void Controller::set_loaded() {
   {
     MutexLock lock(mutex_);
@@ -124,6 +150,7 @@ void Controller::changed(const PipelineRecord& record) {
     record_.last_wave = last_wave;
     record_.base_wave = base_wave;
     trouble_.clear();
+    worker_trouble_.clear();
     retry_at_ms_ = 0;
     retry_delay_ms_ = 0;
     if (give_up) run = run_;
@@ -186,7 +213,17 @@ std::vector<Controller::Waiting> Controller::waiting() const {
 
 std::string Controller::trouble() const {
   MutexLock lock(mutex_);
-  return trouble_;
+  return trouble_.empty() ? worker_trouble_ : trouble_;
+}
+
+void Controller::set_worker_trouble(std::string text) {
+  MutexLock lock(mutex_);
+  worker_trouble_ = std::move(text);
+}
+
+void Controller::worker_seen() {
+  MutexLock lock(mutex_);
+  worker_trouble_.clear();
 }
 
 void Controller::set_trouble(std::string text) {
@@ -329,10 +366,13 @@ Result<bool> Controller::advance() {
       if (stored && !is_final(stored->state) && revision == known)
         QANAT_RETURN_IF_ERROR(finish(*run));
     }
+    {
+      MutexLock lock(mutex_);
+      run_.reset();
+      run_spec_.reset();
+    }
+    // After it is known to be over: lines of such jobs are not kept any more.
     services_.logs->forget(project_, name_, run->id());
-    MutexLock lock(mutex_);
-    run_.reset();
-    run_spec_.reset();
     return true;
   }
   // Also for a stopped pipeline: its spec is shown, and it may have waves left to end.
@@ -399,16 +439,19 @@ Result<bool> Controller::is_stored_as_stopped() const {
   return record.stopped;
 }
 
-Result<bool> Controller::begin(const Waiting& next,
-                               const std::shared_ptr<const CompiledSpec>& spec) {
-  // The job that this one builds on may have been dropped with its commit.
+Status Controller::read_base() {
   const std::string pipeline = pipeline_key(project_, name_);
   QANAT_ASSIGN_OR_RETURN(const auto stored, services_.meta->get(pipeline));
-  if (stored) {
-    QANAT_ASSIGN_OR_RETURN(const auto now, decode<PipelineRecord>(pipeline, stored->value));
-    MutexLock lock(mutex_);
-    record_.base_wave = now.base_wave;
-  }
+  if (!stored) return ok_status();
+  QANAT_ASSIGN_OR_RETURN(const auto now, decode<PipelineRecord>(pipeline, stored->value));
+  MutexLock lock(mutex_);
+  record_.base_wave = now.base_wave;
+  return ok_status();
+}
+
+Result<bool> Controller::begin(const Waiting& next,
+                               const std::shared_ptr<const CompiledSpec>& spec) {
+  QANAT_RETURN_IF_ERROR(read_base());
   QANAT_ASSIGN_OR_RETURN(Inputs inputs, resolve_inputs(*spec, next.wave));
   if (!inputs.ready) return false;
   if (!inputs.failed.empty()) {
@@ -438,24 +481,33 @@ Result<Controller::Inputs> Controller::resolve_inputs(const CompiledSpec& spec,
       continue;
     }
     if (!repo.ok()) return repo.status();
-    if (!repo->record.pipeline.empty() &&
-        peers_.has_unfinished(project_, repo->record.pipeline, wave)) {
+    // Other branches of a pipeline's repo are moved by users, and wait for no job.
+    bool is_output = false;
+    if (!repo->record.pipeline.empty()) {
+      const auto branch = services_.versions->inspect_branch({project_, arm.repo}, arm.branch);
+      if (!branch.ok() && branch.code() != Code::kNotFound) return branch.status();
+      is_output = branch.ok() && !branch->record.pipeline.empty();
+    }
+    if (is_output && peers_.has_unfinished(project_, repo->record.pipeline, wave)) {
       return Inputs{};  // not ready
     }
-    QANAT_RETURN_IF_ERROR(resolve_input(arm, wave, inputs));
+    QANAT_RETURN_IF_ERROR(resolve_input(arm, is_output, wave, inputs));
   }
   inputs.ready = true;
   return inputs;
 }
 
-Status Controller::resolve_input(const InputShape::Arm& arm, int64_t wave, Inputs& inputs) const {
+Status Controller::resolve_input(const InputShape::Arm& arm, bool is_output, int64_t wave,
+                                 Inputs& inputs) const {
   JobInput input{arm.name, arm.repo, arm.branch, "", 0, ""};
-  // If it is a pipeline's output: the newest job up to this wave decides, not the newest success.
-  QANAT_ASSIGN_OR_RETURN(
-      const meta::RangeResult jobs,
-      services_.meta->range(meta::KeyRange::between(jobs_prefix(project_, arm.repo),
-                                                    job_key(project_, arm.repo, wave + 1)),
-                            {.limit = 1, .descending = true}));
+  // Of a pipeline's output the newest job up to this wave decides, not the newest success.
+  meta::RangeResult jobs;
+  if (is_output) {
+    QANAT_ASSIGN_OR_RETURN(
+        jobs, services_.meta->range(meta::KeyRange::between(jobs_prefix(project_, arm.repo),
+                                                            job_key(project_, arm.repo, wave + 1)),
+                                    {.limit = 1, .descending = true}));
+  }
   if (!jobs.items.empty()) {
     QANAT_ASSIGN_OR_RETURN(const JobRecord job,
                            decode<JobRecord>(jobs.items[0].key, jobs.items[0].value));
@@ -772,6 +824,7 @@ Status Controller::end_unrun(const Waiting& next, const CompiledSpec& spec, JobS
   record.journal.clear();
   record.stopping.clear();
   content::TreeRoot root;
+  QANAT_RETURN_IF_ERROR(read_base());
   const int64_t base_wave = this->record().base_wave;
   if (base_wave != 0) {
     QANAT_ASSIGN_OR_RETURN(const auto base, job_at(base_wave));

@@ -54,6 +54,9 @@ class Controller : public std::enable_shared_from_this<Controller> {
 
   // A wave that this pipeline is a member of; one that was added before, or is ended, is ignored.
   void add_wave(int64_t number, const std::string& id);
+  // Every wave up to this one has been added. If none of them waits, and the last job was long ago,
+  // the record says that they are ended, so that nobody looks through them again.
+  void note_idle(int64_t wave);
   // All waves that were started before now have been added: work may begin.
   void set_loaded();
   // The pipeline's record changed: another spec version, stopped, started, or deleted. A running
@@ -79,6 +82,9 @@ class Controller : public std::enable_shared_from_this<Controller> {
   // What keeps it from going on, for people; "" when nothing does.
   std::string trouble() const;
   void set_trouble(std::string text);
+  // Trouble with having workers: over once one of them asks for work.
+  void set_worker_trouble(std::string text);
+  void worker_seen();
 
   // Kills the job with this id, whether it runs or waits; durable when it returns.
   // kFailedPrecondition if the job has ended.
@@ -89,6 +95,8 @@ class Controller : public std::enable_shared_from_this<Controller> {
   void step();
   // One step forward. False: nothing can be done now.
   Result<bool> advance();
+  // The job that the next one builds on may have been dropped with its commit.
+  Status read_base();
   Result<bool> begin(const Waiting& next, const std::shared_ptr<const CompiledSpec>& spec);
   // Goes on after a job that meta says has ended.
   void adopt_end(const JobRecord& job);
@@ -99,7 +107,9 @@ class Controller : public std::enable_shared_from_this<Controller> {
     std::string failed;  // why the job cannot run
   };
   Result<Inputs> resolve_inputs(const CompiledSpec& spec, int64_t wave) const;
-  Status resolve_input(const InputShape::Arm& arm, int64_t wave, Inputs& inputs) const;
+  // `is_output`: the branch is a pipeline's output.
+  Status resolve_input(const InputShape::Arm& arm, bool is_output, int64_t wave,
+                       Inputs& inputs) const;
   Status plan_and_start(std::shared_ptr<const CompiledSpec> spec, const Waiting& next,
                         Inputs inputs);
   Status start_run(std::shared_ptr<const CompiledSpec> spec, JobRecord record, int64_t revision,
@@ -143,6 +153,7 @@ class Controller : public std::enable_shared_from_this<Controller> {
   std::shared_ptr<JobRun> run_ GUARDED_BY(mutex_);
   std::shared_ptr<const CompiledSpec> run_spec_ GUARDED_BY(mutex_);
   std::string trouble_ GUARDED_BY(mutex_);
+  std::string worker_trouble_ GUARDED_BY(mutex_);
   int64_t retry_at_ms_ GUARDED_BY(mutex_) = 0;  // monotonic; after an error
   int64_t retry_delay_ms_ GUARDED_BY(mutex_) = 0;
   bool removed_ GUARDED_BY(mutex_) = false;

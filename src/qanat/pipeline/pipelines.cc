@@ -9,12 +9,16 @@
 namespace qanat::pipeline {
 namespace {
 
+constexpr std::string_view kProjects = "/v1/project/";
 constexpr size_t kControllerThreads = 8;
 constexpr int kLaterThreads = 4;
 constexpr int64_t kTickMs = 250;
 constexpr int kTicksToTryAgain = 20;
-constexpr int64_t kWavesRead = 1000;  // at a time
-constexpr int kCrashingAfter = 3;     // failures of workers in a row
+constexpr int64_t kWavesRead = 1000;      // at a time
+constexpr int kCrashingAfter = 3;         // failures of workers in a row
+constexpr int64_t kTellIdleAfter = 1000;  // waves
+
+constexpr std::string_view kStoppedBefore = "stopped by a user";
 
 Services with_later(Services services, Later& later) {
   services.later = &later;
@@ -95,9 +99,9 @@ Pipelines::~Pipelines() {
 Status Pipelines::load() {
   QANAT_ASSIGN_OR_RETURN(
       const meta::RangeResult found,
-      services_.meta->range(meta::KeyRange::prefix("/v1/project/"), {.keys_only = true}));
+      services_.meta->range(meta::KeyRange::prefix(kProjects), {.keys_only = true}));
   for (const meta::KeyValue& item : found.items) {
-    const std::string project = item.key.substr(std::string_view("/v1/project/").size());
+    const std::string project = item.key.substr(kProjects.size());
     QANAT_RETURN_IF_ERROR(load_project(project).with_context(str_cat("project ", project)));
   }
   const Status stopped = services_.runner->stop_unwanted();
@@ -172,8 +176,17 @@ Status Pipelines::tell_waves(const std::string& project) {
       }
       told = wave.number;
     }
-    if (static_cast<int64_t>(waves.size()) < kWavesRead) return ok_status();
+    if (static_cast<int64_t>(waves.size()) < kWavesRead) break;
   }
+  // Those that have long been members of none need not look at all of these again after a restart.
+  if (int64_t& idle = told_idle_[project]; told - idle >= kTellIdleAfter) {
+    // Not here: it writes, and this may be the thread that tells of what was written.
+    const bool submitted = pool_.try_submit([wave = told, controllers = list(project)] {
+      for (const auto& controller : controllers) controller->note_idle(wave);
+    });
+    if (submitted) idle = told;
+  }
+  return ok_status();
 }
 
 void Pipelines::tell_waves_or_try_again(const std::string& project) {
@@ -235,7 +248,7 @@ void Pipelines::ensure_workers(const std::shared_ptr<Controller>& controller) {
   if (status.ok()) return;
   log_warning("no workers can be had; this is tried again",
               {{"pipeline", controller->name()}, {"error", status}});
-  controller->set_trouble(status.message());
+  controller->set_worker_trouble(status.message());
   MutexLock lock(mutex_);
   without_workers_.push_back(controller);
 }
@@ -299,6 +312,7 @@ void Pipelines::remove_workers(const WorkerGroupId& group) {
   if (!status.ok())
     log_warning("workers cannot be stopped", {{"pipeline", group.pipeline}, {"error", status}});
   services_.gate->close(group);
+  hub_->forget(group);
 }
 
 void Pipelines::on_worker_event(const WorkerEvent& event) {
@@ -309,7 +323,7 @@ void Pipelines::on_worker_event(const WorkerEvent& event) {
   const auto controller = find(event.group.project, event.group.pipeline);
   if (controller && controller->group() == event.group) {
     if (event.failures_in_a_row >= kCrashingAfter || event.kind == WorkerEvent::Kind::kFailed)
-      controller->set_trouble(event.reason);
+      controller->set_worker_trouble(event.reason);
   }
   // On a thread of the pool: recording a failed datum writes, which the runner's thread should not
   // wait for.
@@ -535,6 +549,16 @@ Result<PipelineChange> Pipelines::put(const std::string& project, Draft draft, b
                 if (record.withdrawn) {
                   record.stopped = record.withdrawn = false;
                   record.reason.clear();
+                } else if (record.stopped && record.rights.empty()) {
+                  record.reason = kStoppedBefore;
+                }
+                if (!author.key.empty()) {
+                  QANAT_ASSIGN_OR_RETURN(const auto token, services_.meta->get(author.key));
+                  if (!token) {
+                    return permission_denied(
+                        str_cat("the token ", author.token, " was deleted meanwhile"),
+                        "use one that is there");
+                  }
                 }
                 record.rights.clear();
                 for (const InputBranch& input : record.inputs)
@@ -555,6 +579,7 @@ Result<PipelineChange> Pipelines::put(const std::string& project, Draft draft, b
                 QANAT_ASSIGN_OR_RETURN(out.with, services_.versions->output_branch_transaction(
                                                      project, {spec.name, spec.output_branch},
                                                      spec.name, provenance_of(record)));
+                if (!author.key.empty()) out.with.when(meta::key_present(author.key));
                 out.with.when(meta::mod_revision_is(key, old_revision))
                     .put(key, encode(record))
                     .put(spec_key(project, spec.name, record.version), encode(draft.spec))
@@ -578,8 +603,10 @@ Result<PipelineChange> Pipelines::put(const std::string& project, Draft draft, b
 
 Result<std::vector<PipelineChange>> Pipelines::create(const std::string& project,
                                                       std::string_view text, const Author& author) {
-  MutexLock lock(change_mutex_);
+  // It may pull images, for which nobody else shall wait. What can change meanwhile is looked at
+  // again in put().
   QANAT_ASSIGN_OR_RETURN(auto drafts, check(project, text, false, author));
+  MutexLock lock(change_mutex_);
   std::vector<PipelineChange> changes;
   for (Draft& draft : drafts) {
     const std::string name = draft.loaded.spec.name;
@@ -596,8 +623,8 @@ Result<std::vector<PipelineChange>> Pipelines::update(const std::string& project
                                                       const Author& author) {
   if (flags.reprocess && flags.keep_results)
     return invalid_argument("--reprocess and --keep-results contradict each other");
+  QANAT_ASSIGN_OR_RETURN(auto drafts, check(project, text, true, author));  // as in create()
   MutexLock lock(change_mutex_);
-  QANAT_ASSIGN_OR_RETURN(auto drafts, check(project, text, true, author));
   std::vector<PipelineChange> changes;
   for (Draft& draft : drafts) {
     const std::string name = draft.loaded.spec.name;
@@ -705,6 +732,17 @@ Status Pipelines::delete_pipeline(const std::string& project, const std::string&
                               join(readers, ", ")),
                       "delete those first, or add --force");
                 }
+                if (!force && !keep_repo) {
+                  // Also branches of users. Before anything is gone: the repo goes last.
+                  QANAT_ASSIGN_OR_RETURN(const auto derived,
+                                         services_.versions->derived_from({project, name}));
+                  if (!derived.empty()) {
+                    return failed_precondition(
+                        str_cat("pipeline ", name, " cannot be deleted: ", join(derived, ", "),
+                                derived.size() == 1 ? " derives" : " derive", " from its output"),
+                        "delete those first, keep the output with --keep-repo, or add --force");
+                  }
+                }
                 version::WaveDraft out;
                 out.needs_wave = false;
                 const std::string key = pipeline_key(project, name);
@@ -731,6 +769,7 @@ Status Pipelines::delete_pipeline(const std::string& project, const std::string&
     controller->remove();
     remove_workers(controller->group());
     controller->shut_down();
+    if (const auto run = controller->running()) services_.logs->forget(project, name, run->id());
   }
   job_ended(project);
   return keep_repo ? services_.versions->release_repo({project, name}, name)
@@ -738,34 +777,62 @@ Status Pipelines::delete_pipeline(const std::string& project, const std::string&
 }
 
 Result<std::vector<std::string>> Pipelines::withdraw(const std::string& token) {
+  return withdraw_if([&](const std::string& name) -> Result<bool> { return name == token; });
+}
+
+Result<std::vector<std::string>> Pipelines::withdraw_lost(
+    const std::function<Result<bool>(const std::string& token)>& exists) {
+  return withdraw_if([&](const std::string& name) -> Result<bool> {
+    QANAT_ASSIGN_OR_RETURN(const bool there, exists(name));
+    return !there;
+  });
+}
+
+// By the records, not by the controllers: what is not running yet must not begin, either.
+Result<std::vector<std::string>> Pipelines::withdraw_if(
+    const std::function<Result<bool>(const std::string& token)>& is_gone) {
   MutexLock lock(change_mutex_);
   std::vector<std::string> stopped;
-  std::vector<std::shared_ptr<Controller>> all;
-  {
-    MutexLock map_lock(mutex_);
-    for (const auto& [project, controllers] : controllers_) {
-      for (const auto& [name, controller] : controllers) all.push_back(controller);
+  std::map<std::string, bool> gone;
+  QANAT_ASSIGN_OR_RETURN(
+      const meta::RangeResult projects,
+      services_.meta->range(meta::KeyRange::prefix(kProjects), {.keys_only = true}));
+  for (const meta::KeyValue& item : projects.items) {
+    const std::string project = item.key.substr(kProjects.size());
+    QANAT_ASSIGN_OR_RETURN(const auto all, records(project));
+    for (const auto& [name, found] : all) {
+      std::string token;
+      for (const GrantedRight& right : found.record.rights) {
+        if (!gone.contains(right.granted_by)) {
+          QANAT_ASSIGN_OR_RETURN(gone[right.granted_by], is_gone(right.granted_by));
+        }
+        if (gone[right.granted_by]) token = right.granted_by;
+      }
+      if (token.empty()) continue;
+      QANAT_RETURN_IF_ERROR(change(project, name, false, [&](PipelineRecord& record) -> Status {
+        std::erase_if(record.rights, [&](const GrantedRight& r) { return r.granted_by == token; });
+        record.withdrawn = record.withdrawn || !record.stopped;
+        record.stopped = true;
+        record.reason =
+            str_cat("its rights were withdrawn: the token ", token,
+                    ", which granted them, was deleted; update it with a token that has them");
+        return ok_status();
+      }));
+      stopped.push_back(name);
     }
   }
-  for (const auto& controller : all) {
-    const auto rights = controller->record().rights;
-    if (std::none_of(rights.begin(), rights.end(),
-                     [&](const GrantedRight& r) { return r.granted_by == token; }))
-      continue;
-    QANAT_RETURN_IF_ERROR(change(
-        controller->project(), controller->name(), false, [&](PipelineRecord& record) -> Status {
-          std::erase_if(record.rights,
-                        [&](const GrantedRight& r) { return r.granted_by == token; });
-          record.withdrawn = record.withdrawn || !record.stopped;
-          record.stopped = true;
-          record.reason =
-              str_cat("its rights were withdrawn: the token ", token,
-                      ", which granted them, was deleted; update it with a token that has them");
-          return ok_status();
-        }));
-    stopped.push_back(controller->name());
-  }
   return stopped;
+}
+
+Status Pipelines::release_if_orphan(const std::string& project, const std::string& repo) {
+  MutexLock lock(change_mutex_);
+  QANAT_ASSIGN_OR_RETURN(const auto info, services_.versions->inspect_repo({project, repo}));
+  const std::string& owner = info.record.pipeline;
+  if (owner.empty()) return ok_status();
+  const auto pipeline = stored(project, owner);
+  if (pipeline.ok()) return ok_status();
+  if (pipeline.code() != Code::kNotFound) return pipeline.status();
+  return services_.versions->release_repo({project, repo}, owner);
 }
 
 // ---- Looking up, and controllers among each other ----

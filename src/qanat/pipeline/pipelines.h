@@ -7,7 +7,8 @@
 //
 // Rights. A pipeline acts with rights of its own (PipelineRecord::rights), granted from those of
 // the token it was created or last updated with. When that token is deleted they are withdrawn, and
-// the pipeline stops and says so.
+// the pipeline stops and says so. (A token that expires withdraws nothing: it is a person's or a
+// program's way in for a time, and what they have set up goes on.)
 //
 // Thread safe.
 #pragma once
@@ -35,6 +36,9 @@ namespace qanat::pipeline {
 struct Author {
   std::string token;
   std::function<bool(std::string_view scope)> may;
+  // A key that is in meta as long as the token is: a right is granted only while it is there. "":
+  // not compared.
+  std::string key = {};
 };
 
 struct UpdateFlags {
@@ -73,6 +77,12 @@ class Pipelines : public version::DagView, private ControllerPeers {
   // A token was deleted: stops the pipelines that act with rights granted by it, and gives their
   // names.
   Result<std::vector<std::string>> withdraw(const std::string& token);
+  // The same for every token that is not there: for a server that died between the two deletions.
+  Result<std::vector<std::string>> withdraw_lost(
+      const std::function<Result<bool>(const std::string& token)>& exists);
+
+  // A repo that came back from the trash without the pipeline that owned it becomes a user's.
+  Status release_if_orphan(const std::string& project, const std::string& repo);
 
   // Tells controllers of the waves that they have not been told of. That happens by itself, soon;
   // who asks what a change of his own has led to calls this first.
@@ -127,6 +137,9 @@ class Pipelines : public version::DagView, private ControllerPeers {
   Status change(const std::string& project, const std::string& name, bool wave,
                 const std::function<Status(PipelineRecord&)>& edit);
 
+  Result<std::vector<std::string>> withdraw_if(
+      const std::function<Result<bool>(const std::string& token)>& is_gone);
+
   // Makes the controllers of pipelines, with their workers and the waves they have still to do.
   Status adopt(const std::string& project, const std::map<std::string, PipelineRecord>& pipelines);
   void ensure_workers(const std::shared_ptr<Controller>& controller);
@@ -152,6 +165,8 @@ class Pipelines : public version::DagView, private ControllerPeers {
   Mutex waves_mutex_;   // held while controllers are told of waves
   std::map<std::string, int64_t> told_
       GUARDED_BY(waves_mutex_);  // project -> every wave up to this one has been told
+  // Project -> the wave at which controllers without work were last told so.
+  std::map<std::string, int64_t> told_idle_ GUARDED_BY(waves_mutex_);
 
   mutable Mutex mutex_ ACQUIRED_AFTER(waves_mutex_);
   std::map<std::string, std::map<std::string, std::shared_ptr<Controller>>> controllers_

@@ -16,9 +16,11 @@ namespace {
 constexpr std::string_view kKeyName = "/v1/secret/worker";
 constexpr int64_t kSilentMs = 60'000;  // a worker that says nothing for so long is not counted
 
-std::string payload_of(const WorkerHub::Worker& worker) {
+// With the spec's time: a pipeline that was deleted and created again counts its versions anew, and
+// a worker of before would run the code of before.
+std::string payload_of(const WorkerHub::Worker& worker, const SpecRecord& spec) {
   return str_cat(worker.group.project, "/", worker.group.pipeline, "/", worker.group.version, "/",
-                 worker.id);
+                 worker.id, "/", spec.created_ms);
 }
 
 // Reads the files of one datum into a tree.
@@ -139,7 +141,7 @@ Result<api::HelloAnswer> WorkerHub::hello(const api::HelloRequest& request) {
   if (!spec) return unavailable(str_cat(to_string(worker.group), " is being loaded"), "try again");
   const api::PipelineSpec& s = spec->spec;
   api::HelloAnswer answer;
-  const std::string payload = payload_of(worker);
+  const std::string payload = payload_of(worker, spec->record);
   answer.token = str_cat(to_base64url(payload), ".", sign(payload));
   answer.project = worker.group.project;
   answer.pipeline = worker.group.pipeline;
@@ -176,14 +178,19 @@ Result<WorkerHub::Worker> WorkerHub::authenticate(std::string_view token) const 
   if (!payload.ok() || !equal_constant_time(signature, sign(*payload)))
     return unauthenticated("this is not a worker's token");
   const auto parts = split(*payload, '/');
-  if (parts.size() != 4) return unauthenticated("this is not a worker's token");
+  if (parts.size() != 5) return unauthenticated("this is not a worker's token");
   Worker worker;
   worker.group.project = parts[0];
   worker.group.pipeline = parts[1];
   QANAT_ASSIGN_OR_RETURN(worker.group.version, parse_u64(parts[2]));
   worker.id = parts[3];
-  if (!find_(worker.group))
+  const auto controller = find_(worker.group);
+  if (!controller)
     return unauthenticated(str_cat(to_string(worker.group), " is not in force any more"));
+  const auto spec = controller->spec();
+  if (!spec) return unavailable(str_cat(to_string(worker.group), " is being loaded"), "try again");
+  if (parts[4] != std::to_string(spec->record.created_ms))
+    return unauthenticated(str_cat(to_string(worker.group), " was another pipeline's"));
   return worker;
 }
 
@@ -205,8 +212,9 @@ Result<std::shared_ptr<JobRun>> WorkerHub::job(const Worker& worker, const std::
 Result<api::LeaseAnswer> WorkerHub::lease(const Worker& worker, const api::LeaseRequest& request) {
   seen(worker);
   stop_waiting(worker);
-  if (services_.leasing_paused && services_.leasing_paused()) return api::LeaseAnswer{};
   const auto controller = find_(worker.group);
+  if (controller) controller->worker_seen();
+  if (services_.leasing_paused && services_.leasing_paused()) return api::LeaseAnswer{};
   const auto run = controller ? controller->running() : nullptr;
   if (!run) return api::LeaseAnswer{};
   const auto spec = controller->spec();
@@ -376,6 +384,8 @@ api::RenewAnswer WorkerHub::renew(const Worker& worker, const api::RenewRequest&
 }
 
 void WorkerHub::add_logs(const Worker& worker, const api::LogPush& push) {
+  // Lines that come after their job's end are in its durable log.
+  if (!job(worker, push.job).ok()) return;
   std::vector<LiveLine> lines;
   for (const api::LogLine& line : push.lines) {
     lines.push_back({worker.group.project, worker.group.pipeline, push.job, push.datum, worker.id,
@@ -388,9 +398,12 @@ void WorkerHub::worker_ended(const WorkerGroupId& group, const std::string& work
                              const std::string& reason) {
   {
     MutexLock lock(mutex_);
+    credentials_.erase(worker);
     seen_[group].erase(worker);
     parked_[group].erase(worker);
-    credentials_.erase(worker);
+    // Groups come and go with each version of a pipeline.
+    if (seen_[group].empty()) seen_.erase(group);
+    if (parked_[group].empty()) parked_.erase(group);
   }
   const auto controller = find_(group);
   const auto run = controller ? controller->running() : nullptr;
@@ -400,6 +413,13 @@ void WorkerHub::worker_ended(const WorkerGroupId& group, const std::string& work
     log_warning("a lost worker's datum could not be recorded",
                 {{"pipeline", group.pipeline}, {"error", status}});
   work_available(group);
+}
+
+void WorkerHub::forget(const WorkerGroupId& group) {
+  MutexLock lock(mutex_);
+  seen_.erase(group);
+  parked_.erase(group);
+  std::erase_if(credentials_, [&](const auto& entry) { return entry.second.first == group; });
 }
 
 WorkerHub::Count WorkerHub::count(const WorkerGroupId& group) const {

@@ -73,6 +73,9 @@ class WorkerHub {
   void worker_ended(const WorkerGroupId& group, const std::string& worker, bool oom,
                     const std::string& reason);
 
+  // The group's workers are removed: nothing is known of them any more.
+  void forget(const WorkerGroupId& group);
+
   struct Count {
     int64_t running = 0;  // have said hello, or spoken since the server started
     int64_t busy = 0;     // hold datums

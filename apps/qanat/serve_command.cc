@@ -302,6 +302,10 @@ class Server {
     services.leasing_paused = [this] { return maintenance_->paused(); };
     QANAT_ASSIGN_OR_RETURN(pipelines_, pipeline::Pipelines::start(services));
     gate_->set_hub(&pipelines_->hub());
+    QANAT_RETURN_IF_ERROR(
+        pipelines_
+            ->withdraw_lost([this](const std::string& token) { return tokens_->exists(token); })
+            .status());
 
     version_roots_ = std::make_unique<version::VersionRoots>(*meta_, real_clock(), *versions_);
     job_roots_ = std::make_unique<pipeline::JobRoots>(*meta_, real_clock());

@@ -2,13 +2,38 @@
 
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <cstdlib>
 #include <filesystem>
+#include <thread>
 
 #include "qanat/meta/sqlite_store.h"
 
 namespace qanat::serve {
 namespace {
+
+class NotedStream : public net::EventStream {
+ public:
+  Status send(const net::Event& event) override {
+    MutexLock lock(mutex_);
+    sent_ += event.data;
+    return ok_status();
+  }
+  Status send_raw(std::string) override { return ok_status(); }
+  void close() override { closed_ = true; }
+  bool closed() const override { return closed_; }
+  size_t queued_bytes() const override { return 0; }
+  void on_closed(std::function<void()>) override {}
+  std::string sent() {
+    MutexLock lock(mutex_);
+    return sent_;
+  }
+
+ private:
+  Mutex mutex_;
+  std::string sent_ GUARDED_BY(mutex_);
+  std::atomic<bool> closed_{false};
+};
 
 class TokensTest : public testing::Test {
  protected:
@@ -88,6 +113,57 @@ TEST_F(TokensTest, UnknownMissingExpiredAndDeletedAreTold) {
   EXPECT_TRUE(tokens_->authenticate(gone).ok());
   EXPECT_TRUE(tokens_->remove("gone").ok());
   EXPECT_EQ(tokens_->authenticate(gone).code(), Code::kUnauthenticated);
+}
+
+TEST_F(TokensTest, ADeletedFirstTokenDoesNotComeBack) {
+  make("other", {"admin"});
+  ASSERT_TRUE(tokens_->remove("root").ok());
+  // The next start finds its secret in the data folder.
+  ASSERT_TRUE(tokens_->make_first(root_).ok());
+  EXPECT_EQ(tokens_->authenticate(root_).code(), Code::kUnauthenticated);
+  EXPECT_EQ(tokens_->list()->size(), 1U);
+  EXPECT_FALSE(*tokens_->exists("root"));
+  EXPECT_TRUE(*tokens_->exists("other"));
+}
+
+TEST_F(TokensTest, SomebodyIsLeftWhoCanMakeTokens) {
+  make("brief", {"admin"}, clock_.wall_ms() + 1000);
+  EXPECT_EQ(tokens_->remove("root").code(), Code::kFailedPrecondition);
+  clock_.advance_ms(2000);
+  EXPECT_EQ(tokens_->remove("root").code(), Code::kFailedPrecondition);
+  EXPECT_TRUE(tokens_->remove("brief").ok());
+  // Each is not the last, until the other goes.
+  make("a", {"admin"});
+  ASSERT_TRUE(tokens_->remove("root").ok());
+  make("b", {"admin"});
+  std::atomic<int> removed{0};
+  std::vector<std::thread> threads;
+  for (const char* name : {"a", "b"}) {
+    threads.emplace_back([&, name] { removed += tokens_->remove(name).ok() ? 1 : 0; });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(removed.load(), 1);
+  EXPECT_EQ(tokens_->list()->size(), 1U);
+}
+
+TEST_F(TokensTest, StreamsEndWhenTheirTokenExpires) {
+  const auto brief = *tokens_->authenticate(make("brief", {"reader:a"}, clock_.wall_ms() + 60'000));
+  const auto later =
+      *tokens_->authenticate(make("later", {"reader:a"}, clock_.wall_ms() + 3'600'000));
+  const auto ends = std::make_shared<NotedStream>();
+  const auto goes_on = std::make_shared<NotedStream>();
+  const auto for_ever = std::make_shared<NotedStream>();
+  tokens_->end_with_token(*brief, ends);
+  tokens_->end_with_token(*later, goes_on);
+  tokens_->end_with_token(**tokens_->authenticate(root_), for_ever);
+  EXPECT_FALSE(ends->closed());
+  clock_.advance_ms(60'000);
+  const int64_t deadline = real_clock().monotonic_ms() + 20'000;
+  while (!ends->closed() && real_clock().monotonic_ms() < deadline) real_clock().sleep_for_ms(5);
+  EXPECT_TRUE(ends->closed());
+  EXPECT_NE(ends->sent().find("expired"), std::string::npos) << ends->sent();
+  EXPECT_FALSE(goes_on->closed());
+  EXPECT_FALSE(for_ever->closed());
 }
 
 TEST_F(TokensTest, BadRequestsChangeNothing) {

@@ -40,6 +40,8 @@ Status list_trash(Call& call) {
 
 Status undelete_repo(Call& call) {
   QANAT_RETURN_IF_ERROR(call.state.versions->undelete_repo({call.project(), call.path("repo")}));
+  // The output of a deleted pipeline comes back without it.
+  QANAT_RETURN_IF_ERROR(call.state.pipelines->release_if_orphan(call.project(), call.path("repo")));
   return call.answer_empty();
 }
 

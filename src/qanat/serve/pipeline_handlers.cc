@@ -71,8 +71,11 @@ Result<std::shared_ptr<pipeline::Controller>> controller_of(Call& call) {
 }
 
 pipeline::Author author_of(const Call& call) {
-  return {call.caller().name, [caller = call.shared_caller(), project = call.project()](
-                                  std::string_view scope) { return caller->may(project, scope); }};
+  return {call.caller().name,
+          [caller = call.shared_caller(), project = call.project()](std::string_view scope) {
+            return caller->may(project, scope);
+          },
+          Tokens::key_of(call.caller())};
 }
 
 Status answer_changes(Call& call, const std::vector<pipeline::PipelineChange>& changes) {

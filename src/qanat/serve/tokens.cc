@@ -1,5 +1,6 @@
 #include "qanat/serve/tokens.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "qanat/api/address.h"
@@ -17,6 +18,8 @@ constexpr std::string_view kPrefix = "/v1/token/";
 constexpr std::string_view kNamePrefix = "/v1/token-name/";
 constexpr int64_t kCacheMs = 5000;
 constexpr size_t kCacheSize = 10'000;
+constexpr int64_t kExpiryMs = 1000;  // between looks at the clock, which may be set
+constexpr int kAttempts = 20;
 
 struct TokenRecord {
   int64_t v = 1;
@@ -34,6 +37,18 @@ std::string token_key(const Hash& hash) { return str_cat(kPrefix, hash.to_hex())
 // A repo or pipeline as scopes name it.
 std::string qualified(std::string_view project, std::string_view name) {
   return project == api::kDefaultProject ? std::string(name) : str_cat(project, "/", name);
+}
+
+bool is_admin(const api::TokenInfo& token) {
+  return std::find(token.scopes.begin(), token.scopes.end(), "admin") != token.scopes.end();
+}
+
+void end_streams(const std::vector<std::shared_ptr<net::EventStream>>& streams,
+                 std::string_view why) {
+  for (const auto& stream : streams) {
+    (void)stream->send({"error", api::error_json(unauthenticated(std::string(why))), ""});
+    stream->close();
+  }
 }
 
 bool has(const Caller& caller, std::string_view kind, std::string_view name) {
@@ -78,9 +93,28 @@ Status Tokens::check_scope(std::string_view scope) {
                           "network-host; * stands for all names");
 }
 
+Tokens::~Tokens() {
+  std::thread expirer;
+  {
+    MutexLock lock(mutex_);
+    ending_ = true;
+    changed_.notify_all();
+    expirer.swap(expirer_);
+  }
+  if (expirer.joinable()) expirer.join();
+}
+
+std::string Tokens::key_of(const Caller& caller) { return token_key(caller.token); }
+
+Result<bool> Tokens::exists(const std::string& name) const {
+  QANAT_ASSIGN_OR_RETURN(const auto found, meta_.get(str_cat(kNamePrefix, name)));
+  return found.has_value();
+}
+
 Result<std::string> Tokens::make_first(const std::string& existing_secret) {
-  QANAT_ASSIGN_OR_RETURN(const auto named, meta_.get(str_cat(kNamePrefix, "root")));
-  if (named) return existing_secret;
+  QANAT_ASSIGN_OR_RETURN(const auto any, meta_.range(meta::KeyRange::prefix(kNamePrefix),
+                                                     {.limit = 1, .keys_only = true}));
+  if (!any.items.empty()) return existing_secret;
   const std::string secret =
       existing_secret.empty() ? "qanat_" + random_id() + random_id() : existing_secret;
   const Hash hash = sha256(secret);
@@ -137,27 +171,40 @@ Result<std::vector<api::TokenInfo>> Tokens::list() const {
 }
 
 Result<api::TokenInfo> Tokens::remove(const std::string& name) {
-  QANAT_ASSIGN_OR_RETURN(const auto tokens, list());
-  const auto is_it = [&](const api::TokenInfo& t) { return t.name == name || t.id == name; };
-  const auto found = std::find_if(tokens.begin(), tokens.end(), is_it);
-  if (found == tokens.end())
-    return not_found(str_cat("there is no token ", name),
-                     "`qanat list token` shows the tokens there are");
-  const auto is_admin = [](const api::TokenInfo& t) {
-    return std::find(t.scopes.begin(), t.scopes.end(), "admin") != t.scopes.end();
-  };
-  if (is_admin(*found) && std::count_if(tokens.begin(), tokens.end(), is_admin) == 1) {
-    return failed_precondition(str_cat(found->name, " is the last token with scope admin"),
-                               "create another one first");
+  for (int attempt = 0; attempt < kAttempts; ++attempt) {
+    QANAT_ASSIGN_OR_RETURN(const auto tokens, list());
+    const auto is_it = [&](const api::TokenInfo& t) { return t.name == name || t.id == name; };
+    const auto found = std::find_if(tokens.begin(), tokens.end(), is_it);
+    if (found == tokens.end())
+      return not_found(str_cat("there is no token ", name),
+                       "`qanat list token` shows the tokens there are");
+    const std::string name_key = str_cat(kNamePrefix, found->name);
+    QANAT_ASSIGN_OR_RETURN(const auto hash_text, meta_.get(name_key));
+    if (!hash_text) continue;
+    QANAT_ASSIGN_OR_RETURN(const Hash hash, Hash::from_hex(hash_text->value));
+    meta::Transaction removal;
+    removal.when(meta::mod_revision_is(name_key, hash_text->mod_revision));
+    removal.erase(name_key).erase(token_key(hash));
+    removal.may_use_reserve = true;
+    if (is_admin(*found) && found->expires.ms == 0) {
+      // Somebody must be left who can make tokens, today and when others have expired.
+      const auto other = std::find_if(tokens.begin(), tokens.end(), [&](const api::TokenInfo& t) {
+        return is_admin(t) && t.expires.ms == 0 && t.name != found->name;
+      });
+      if (other == tokens.end()) {
+        return failed_precondition(
+            str_cat(found->name, " is the last token with scope admin that does not expire"),
+            "create another one first");
+      }
+      // Two that are deleted at the same time are not each other's last.
+      removal.when(meta::key_present(str_cat(kNamePrefix, other->name)));
+    }
+    QANAT_ASSIGN_OR_RETURN(const auto removed, meta_.commit(std::move(removal)));
+    if (!removed.succeeded) continue;
+    forget(hash);
+    return *found;
   }
-  const std::string name_key = str_cat(kNamePrefix, found->name);
-  QANAT_ASSIGN_OR_RETURN(const auto hash_text, meta_.get(name_key));
-  if (!hash_text) return not_found(str_cat("there is no token ", name));
-  QANAT_ASSIGN_OR_RETURN(const Hash hash, Hash::from_hex(hash_text->value));
-  QANAT_RETURN_IF_ERROR(
-      meta_.commit(meta::Transaction().erase(name_key).erase(token_key(hash))).status());
-  forget(hash);
-  return *found;
+  return conflict("tokens change too fast", "try again");
 }
 
 void Tokens::forget(const Hash& token) {
@@ -168,13 +215,40 @@ void Tokens::forget(const Hash& token) {
     ++removals_;
     const auto [first, last] = streams_.equal_range(token);
     for (auto stream = first; stream != last; ++stream) {
-      if (auto open = stream->second.lock()) ended.push_back(std::move(open));
+      if (auto open = stream->second.stream.lock()) ended.push_back(std::move(open));
     }
     streams_.erase(first, last);
   }
-  for (const auto& stream : ended) {
-    (void)stream->send({"error", api::error_json(unauthenticated("the token was deleted")), ""});
-    stream->close();
+  end_streams(ended, "the token was deleted");
+}
+
+void Tokens::end_expired() {
+  MutexLock lock(mutex_);
+  while (!ending_) {
+    std::vector<std::shared_ptr<net::EventStream>> ended;
+    bool more = false;
+    for (auto it = streams_.begin(); it != streams_.end();) {
+      const int64_t expires_ms = it->second.expires_ms;
+      const bool expired = expires_ms != 0 && expires_ms <= clock_.wall_ms();
+      auto open = expires_ms == 0 ? nullptr : it->second.stream.lock();
+      if (expires_ms != 0 && (expired || !open)) {
+        if (open) ended.push_back(std::move(open));
+        it = streams_.erase(it);
+        continue;
+      }
+      more = more || expires_ms != 0;
+      ++it;
+    }
+    if (!ended.empty()) {
+      lock.unlock();
+      end_streams(ended, "the token has expired");
+      ended.clear();
+      lock.lock();
+    } else if (more) {
+      changed_.wait_for_ms(mutex_, kExpiryMs);
+    } else {
+      changed_.wait(mutex_);
+    }
   }
 }
 
@@ -204,10 +278,14 @@ void Tokens::end_with_token(const Caller& caller, const std::shared_ptr<net::Eve
   {
     MutexLock lock(mutex_);
     if (streams_.size() >= purge_at_) {
-      std::erase_if(streams_, [](const auto& entry) { return entry.second.expired(); });
+      std::erase_if(streams_, [](const auto& entry) { return entry.second.stream.expired(); });
       purge_at_ = std::max<size_t>(64, 2 * streams_.size());
     }
-    streams_.emplace(caller.token, stream);
+    streams_.emplace(caller.token, Open{stream, caller.expires.ms});
+    if (caller.expires.ms != 0) {
+      if (!expirer_.joinable() && !ending_) expirer_ = std::thread([this] { end_expired(); });
+      changed_.notify_all();
+    }
   }
   // It may have been deleted before it was noted here.
   const auto found = meta_.get(token_key(caller.token));

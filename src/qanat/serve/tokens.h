@@ -15,6 +15,7 @@
 #include <set>
 #include <string>
 #include <string_view>
+#include <thread>
 #include <vector>
 
 #include "qanat/api/tokens.h"
@@ -46,20 +47,25 @@ struct Caller {
 class Tokens {
  public:
   Tokens(meta::Store& meta, Clock& clock) : meta_(meta), clock_(clock) {}
+  ~Tokens();
 
-  // The first token, of scope admin, if there is none yet with the name `root`: gives its secret.
+  // The first token, `root`, of scope admin, if there is no token yet: gives its secret. A root
+  // token that was deleted stays so: its secret lies in a file that others may have seen.
   Result<std::string> make_first(const std::string& existing_secret);
   Result<api::CreateTokenResponse> create(const api::CreateTokenRequest& request,
                                           const std::string& by);
   Result<std::vector<api::TokenInfo>> list() const;
-  // By name or id. The last admin token cannot be deleted.
+  // By name or id. The last admin token that does not expire cannot be deleted.
   Result<api::TokenInfo> remove(const std::string& name);
   // kUnauthenticated says whether it is missing, unknown or expired.
   Result<std::shared_ptr<const Caller>> authenticate(std::string_view secret);
-  // Closes the stream when the caller's token is deleted, by whichever server.
+  Result<bool> exists(const std::string& name) const;
+  // Closes the stream when the caller's token is deleted, by whichever server, or expires.
   void end_with_token(const Caller& caller, const std::shared_ptr<net::EventStream>& stream);
 
   static Status check_scope(std::string_view scope);
+  // The key that is in meta as long as the token is.
+  static std::string key_of(const Caller& caller);
 
  private:
   struct Cached {
@@ -67,18 +73,27 @@ class Tokens {
     int64_t until_ms = 0;
   };
 
+  struct Open {
+    std::weak_ptr<net::EventStream> stream;
+    int64_t expires_ms = 0;  // of its token; 0: never
+  };
+
   void watch_deletions();
   void forget(const Hash& token);
+  void end_expired();
 
   meta::Store& meta_;
   Clock& clock_;
   Mutex mutex_;
-  std::multimap<Hash, std::weak_ptr<net::EventStream>> streams_ GUARDED_BY(mutex_);
+  CondVar changed_;
+  std::multimap<Hash, Open> streams_ GUARDED_BY(mutex_);
   size_t purge_at_ GUARDED_BY(mutex_) = 64;  // streams that ended are forgotten then
   bool watching_ GUARDED_BY(mutex_) = false;
   std::map<Hash, Cached> cache_ GUARDED_BY(mutex_);
   // Counts removals: what was read before one may not be kept after it.
   uint64_t removals_ GUARDED_BY(mutex_) = 0;
+  bool ending_ GUARDED_BY(mutex_) = false;
+  std::thread expirer_ GUARDED_BY(mutex_);  // once a stream with a token that expires was opened
   std::unique_ptr<meta::Watch> deletions_;  // last: its callback uses the others
 };
 

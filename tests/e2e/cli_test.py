@@ -411,6 +411,8 @@ class Logs(OneServer):
         self.assertEqual({line["stream"] for line in lines if line["text"].startswith(("out-", "err-"))}, {"stdout", "stderr"})
         self.fails("logs", "-j", f"copy@{first}", "-d", "/none", says="/none")
         self.fails("logs", "-p", "nobody", says="nobody")
+        self.fails("logs", "-p", "copy", "-d", "/a", says="--job")
+        self.assertEqual(self.qanat("logs", "-p", "copy", "-t", "1"), by_job.splitlines(keepends=True)[-1])
         # A later job shows what it ran itself; a datum that it skipped, when asked for by name.
         self.server.put("in", "/c", "c")
         self.qanat("wait", "commit", "in@master")

@@ -7,6 +7,13 @@ import unittest
 from harness import CommandFailed, Server, wait_until
 
 
+SPEC = json.dumps({
+    "pipeline": {"name": "copy"},
+    "transform": {"image": "busybox", "cmd": ["sh"], "stdin": ["cp /pfs/a/* /pfs/out/"]},
+    "input": {"pfs": {"repo": "a", "glob": "/*"}},
+})
+
+
 def objects(server, what="packs"):
     return [
         os.path.join(folder, name)
@@ -120,6 +127,56 @@ class GcTest(unittest.TestCase):
         self.collect("--now")
         self.assertEqual(s.qanat("get", "file", "a@master:/after", text=False), b"after")
         self.assertEqual(s.qanat("get", "file", f"a@{ids[0]}:/f0", text=False), b"0")
+
+    def test_commits_with_pipelines(self):
+        s = self.server
+        s.qanat("create", "repo", "a")
+        s.qanat("create", "pipeline", "-f", "-", input=SPEC)
+        ids = []
+        for n in range(3):
+            self.put(f"a@master:/f{n}", str(n).encode())
+            s.qanat("wait", "commit", "copy@master")
+            ids.append(json.loads(s.qanat("inspect", "commit", "a@master", "-o", "json"))["id"])
+        s.qanat("drop", "commit", ids[2])
+        self.assertNotIn("f2", s.qanat("list", "file", "copy@master"))
+        # The change is over, although its jobs are gone: nobody waits for them.
+        for address in (ids[2], "a@master", "copy@master"):
+            s.qanat("wait", "commit", address)
+        s.qanat("undelete", "commit", ids[2])
+        self.assertEqual(s.qanat("get", "file", f"copy@{ids[2]}:/f2"), "2")
+        s.qanat("squash", "commit", ids[0])
+        s.qanat("wait", "commit", ids[0])
+        self.collect("--now")
+        self.put("a@master:/f3", b"3")
+        s.qanat("wait", "commit", "copy@master")
+        self.assertEqual({path: s.qanat("get", "file", f"copy@master:{path}") for path in ("/f0", "/f1", "/f3")}, {"/f0": "0", "/f1": "1", "/f3": "3"})
+        self.assertNotIn("f2", s.qanat("list", "file", "copy@master"))
+        self.assertEqual(s.qanat("get", "file", f"copy@{ids[2]}:/f2"), "2")
+
+    def test_a_deleted_pipelines_output(self):
+        s = self.server
+        s.qanat("create", "repo", "a")
+        self.put("a@master:/f", b"one")
+        s.qanat("create", "pipeline", "-f", "-", input=SPEC)
+        s.qanat("wait", "commit", "copy@master")
+        change = json.loads(s.qanat("inspect", "commit", "copy@master", "-o", "json"))["id"]
+        s.qanat("delete", "pipeline", "copy")
+        self.assertIn("copy", s.qanat("list", "trash"))
+        s.qanat("undelete", "repo", "copy")
+        self.assertEqual(s.qanat("get", "file", "copy@master:/f"), "one")
+        # It is a user's now: to be written to, and deleted; the name is free for a pipeline then.
+        self.put("copy@master:/g", b"two")
+        self.assertIn("not the output", self.refused_spec())
+        s.qanat("delete", "repo", "copy")
+        s.qanat("create", "pipeline", "-f", "-", input=SPEC)
+        s.qanat("wait", "commit", "copy@master")
+        # What the deleted pipeline had to do with a change of then is not the new one's.
+        s.qanat("wait", "commit", change)
+
+    def refused_spec(self):
+        result = self.server.run("create", "pipeline", "-f", "-", input=SPEC)
+        self.assertNotEqual(result.returncode, 0)
+        return result.stderr
 
     def test_pause(self):
         s = self.server

@@ -124,6 +124,7 @@ class SecurityTest(unittest.TestCase):
         """What each call needs: {name: (call, the tokens that may)}; answers that are not 403 count as allowed."""
         readers, writers = {"reader", "writer", "all-writer", "admin"}, {"writer", "all-writer", "admin"}
         observers, operators = {"shown-reader", "all-writer", "operator", "admin"}, {"operator", "admin"}
+        insiders = {"all-writer", "operator", "admin"}  # datums and logs show what the inputs hold
         repo, pipeline = PROJECT + "/repos/open", PROJECT + "/pipelines/shown"
         job = f"{pipeline}/jobs/{self.job['shown']}"
         everyone = readers | observers | {"network"}
@@ -155,8 +156,9 @@ class SecurityTest(unittest.TestCase):
             "start_pipeline": (("POST", pipeline + "/start"), operators),
             "inspect_job": (("GET", job), observers),
             "stop_job": (("POST", job + "/stop"), operators),
-            "list_datums": (("GET", job + "/datums"), observers),
-            "logs": (("GET", PROJECT + f"/logs?pipeline=shown&job={self.job['shown']}"), observers),
+            "list_datums": (("GET", job + "/datums"), insiders),
+            "logs": (("GET", PROJECT + f"/logs?pipeline=shown&job={self.job['shown']}"), insiders),
+            "follow_logs": (("GET", PROJECT + f"/logs?pipeline=shown&job={self.job['shown']}&follow=true"), insiders),
             "create_token": (("POST", "/tokens", {"name": "t", "scopes": []}), {"admin"}),
             "list_tokens": (("GET", "/tokens"), {"admin"}),
             "delete_token": (("DELETE", "/tokens/none"), {"admin"}),
@@ -233,6 +235,14 @@ class SecurityTest(unittest.TestCase):
         only_output = self.token("f-output", "reader:hidden")
         self.assertNotIn("text of closed", self.body(only_output, PROJECT + "/provenance?repo=hidden&ref=master"))
         self.assertEqual(json.loads(self.body(only_output, PROJECT + "/provenance?repo=hidden&ref=master")).get("upstream", []), [])
+        # Who may read an output but not what it was made from sees how jobs went, and nothing of their content.
+        self.assertIn("SUCCESS", self.server.qanat("list", "job", "-p", "hidden", token=only_output))
+        for said in (self.server.fails("logs", "-p", "hidden", token=only_output), self.server.fails("list", "datum", f"hidden@{self.job['hidden']}", token=only_output)):
+            self.assertIn("reader:closed", said)
+        self.assertEqual(self.status(only_output, "GET", PROJECT + "/logs?pipeline=hidden&follow=true"), 403)
+        # An error is one before an answer begins.
+        self.assertEqual(self.status(None, "GET", PROJECT + f"/logs?pipeline=shown&job={'f' * 32}"), 404)
+        self.assertEqual(self.status(None, "GET", PROJECT + f"/logs?pipeline=shown&job={self.job['shown']}&datum={'f' * 64}"), 404)
 
     def test_tokens_end(self):
         past = (datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(seconds=2)).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -266,6 +276,26 @@ class SecurityTest(unittest.TestCase):
         self.server.put("open", "/seen", "by the other")
         self.assertIn(b"event:", streams[1].readline())
         streams[1].close()
+
+    def test_a_running_stream_ends_when_its_token_expires(self):
+        soon = (datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(seconds=3)).strftime("%Y-%m-%dT%H:%M:%SZ")
+        brief = self.token("streams-brief", "reader:open", expires=soon)
+        connection = http.client.HTTPConnection("127.0.0.1", self.server.port, timeout=60)
+        connection.request("GET", "/api/v1" + PROJECT + "/events", headers={"Authorization": f"Bearer {brief}"})
+        stream = connection.getresponse()
+        self.assertEqual(stream.status, 200)
+        self.assertIn(b"expired", stream.read(), "it ends, and says why")
+
+    def test_a_deleted_first_token_stays_deleted(self):
+        with Server() as server:
+            first = server.token
+            other = server.api("POST", "/tokens", {"name": "other", "scopes": ["admin"]})["token"]
+            server.qanat("delete", "token", "root", token=other)
+            for _ in range(2):
+                self.assertEqual(server.http("GET", "/api/v1/whoami", token=first)[0], 401)
+                self.assertEqual(server.http("GET", "/api/v1/whoami", token=other)[0], 200)
+                server.stop()
+                server.start()
 
     def test_a_pipeline_ends_with_the_rights_that_it_was_given(self):
         maker = self.token("maker", "operator:granted", "writer:open")

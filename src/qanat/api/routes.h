@@ -20,8 +20,8 @@ enum class Right {
   kReader,    // reader of the repo named by `right_parameter`
   kWriter,    // writer of it
   kOperator,  // operator of the pipeline named by it
-  kObserver,  // operator of the pipeline, or reader of its output repo (same name): sees jobs,
-              // datums and logs
+  kObserver,  // operator of the pipeline, or reader of its output repo (same name): sees jobs; and
+              // if it may read the inputs, datums and logs
   kAdmin,
   kWorker,  // a worker's token, on a worker's socket
 };

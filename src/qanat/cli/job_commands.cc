@@ -262,6 +262,7 @@ void add_logs(Cli& cli) {
       .option("-d,--datum", a->datum, "Only this datum: its id, or /PATH of an input (with --job)")
       .flag("-f,--follow", a->follow,
             "Go on as lines come, until the job ends (of a pipeline: until Ctrl-C)")
+      .option("-t,--tail", a->number, "Only the last so many lines")
       .flag("--raw", a->raw, "The lines as JSON")
       .example("qanat logs --job train@4f0c...")
       .run([&cli, a]() -> Status {
@@ -283,6 +284,12 @@ void add_logs(Cli& cli) {
         } else {
           return invalid_argument("whose logs?", "give --job PIPELINE@JOB or --pipeline NAME");
         }
+        if (!a->datum.empty() && a->job.empty())
+          return invalid_argument("a datum is one of a job",
+                                  "give --job PIPELINE@JOB with --datum");
+        if (a->number < 0 || (a->number > 0 && a->follow))
+          return invalid_argument("--tail takes a number of lines, and goes without --follow");
+        if (a->number > 0) query["tail"] = std::to_string(a->number);
         if (a->follow) query["follow"] = "true";
         return server->events(
             "logs", {{"project", project}}, query, [&](const net::Event& event) -> Result<bool> {

@@ -198,10 +198,10 @@ void add_steering(Cli& cli) {
           return server->call(route, {{"project", name.project}, {"pipeline", name.repo}}).status();
         });
   }
-  cli.command("delete", "pipeline", "Delete a pipeline with its jobs and its output repo")
+  cli.command("delete", "pipeline", "Delete a pipeline with its jobs; its output repo goes to the trash")
       .argument("NAME", a->name, "The pipeline")
       .flag("--keep-repo", a->keep_repo, "Keep the output repo, as one that nobody's pipeline owns")
-      .flag("-f,--force", a->force, "Even if other pipelines read its output")
+      .flag("-f,--force", a->force, "Even if others derive from its output")
       .run([&cli, a]() -> Status {
         QANAT_ASSIGN_OR_RETURN(const api::Address name, cli.name(a->name));
         QANAT_ASSIGN_OR_RETURN(Connection * server, cli.connection());

@@ -1,5 +1,6 @@
 #include "qanat/serve/call.h"
 
+#include "qanat/api/error.h"
 #include "qanat/base/string.h"
 
 namespace qanat::serve {
@@ -42,6 +43,14 @@ Status Call::answer_json(const std::string& text) {
 Status Call::answer_empty() {
   response.headers().set("Qanat-Revision", std::to_string(state.meta->current_revision()));
   return response.send(204, "");
+}
+
+Status begun(net::EventStream& stream, const Status& status) {
+  if (!status.ok()) {
+    (void)stream.send({"error", api::error_json(status), ""});
+    stream.close();
+  }
+  return ok_status();
 }
 
 Status denied(const Caller& caller, std::string_view scope) {

@@ -56,7 +56,7 @@ class Call {
     return api::parse_json<T>(text);
   }
 
-  // Keeps the connection for events, until the caller's token is deleted.
+  // Keeps the connection for events, until the caller's token is deleted or expires.
   std::shared_ptr<net::EventStream> stream(net::StreamOptions options = {});
 
   template <class T>
@@ -71,6 +71,9 @@ class Call {
   api::RouteMatch match_;
   net::Query query_;
 };
+
+// For what goes on in a stream once it has begun: if it could not, the stream says why and ends.
+Status begun(net::EventStream& stream, const Status& status);
 
 // kPermissionDenied, saying what is missing.
 Status denied(const Caller& caller, std::string_view scope);

@@ -1,5 +1,10 @@
 // Jobs and their datums. Logs are in log_handlers.cc.
 
+#include <algorithm>
+#include <functional>
+#include <map>
+#include <optional>
+
 #include "qanat/base/bytes.h"
 #include "qanat/base/string.h"
 #include "qanat/pipeline/explain.h"
@@ -12,34 +17,57 @@
 namespace qanat::serve {
 namespace {
 
+// A job of a list. Its record is read once it is known to be on the page.
+struct Listed {
+  int64_t wave = 0;
+  std::string waiting;  // its id, if it waits
+  std::shared_ptr<pipeline::Controller> controller;
+};
+
 // Jobs of one pipeline, newest first, those of waves below `before`; waiting ones included.
-Result<std::vector<api::JobInfo>> jobs_of(State& state, const pipeline::Controller& controller,
-                                          int64_t before, size_t limit) {
-  std::vector<api::JobInfo> jobs;
-  std::map<int64_t, bool, std::greater<>> seen;
-  const std::string prefix = pipeline::jobs_prefix(controller.project(), controller.name());
-  const auto waiting = controller.waiting();
+Result<std::vector<Listed>> jobs_of(State& state,
+                                    const std::shared_ptr<pipeline::Controller>& controller,
+                                    int64_t before, size_t limit) {
+  std::map<int64_t, std::string, std::greater<>> waves;  // -> id, if it waits
+  for (auto& waiting : controller->waiting()) {
+    if (waiting.wave < before) waves.emplace(waiting.wave, std::move(waiting.id));
+  }
+  const std::string& project = controller->project();
+  const std::string& name = controller->name();
+  const std::string prefix = pipeline::jobs_prefix(project, name);
   QANAT_ASSIGN_OR_RETURN(
       const auto found,
       state.meta->range(
-          meta::KeyRange::between(
-              prefix, before == INT64_MAX
-                          ? meta::prefix_end(prefix)
-                          : pipeline::job_key(controller.project(), controller.name(), before)),
-          {.limit = static_cast<int64_t>(limit), .descending = true}));
+          meta::KeyRange::between(prefix, before == INT64_MAX
+                                              ? meta::prefix_end(prefix)
+                                              : pipeline::job_key(project, name, before)),
+          {.limit = static_cast<int64_t>(limit), .descending = true, .keys_only = true}));
   for (const meta::KeyValue& item : found.items) {
-    QANAT_ASSIGN_OR_RETURN(const auto record,
-                           pipeline::decode<pipeline::JobRecord>(item.key, item.value));
-    seen[record.wave] = true;
-    jobs.push_back(show_job(state, controller.project(), controller.name(), record, &controller));
+    QANAT_ASSIGN_OR_RETURN(const uint64_t wave,
+                           from_hex16(std::string_view(item.key).substr(prefix.size())));
+    waves.try_emplace(static_cast<int64_t>(wave));
   }
-  for (const auto& w : waiting) {
-    if (w.wave < before && !seen.contains(w.wave)) jobs.push_back(show_waiting(controller, w));
+  std::vector<Listed> jobs;
+  for (auto& [wave, waiting] : waves) {
+    if (jobs.size() == limit) break;
+    jobs.push_back({wave, std::move(waiting), controller});
   }
-  std::sort(jobs.begin(), jobs.end(),
-            [](const api::JobInfo& a, const api::JobInfo& b) { return a.wave > b.wave; });
-  if (jobs.size() > limit) jobs.resize(limit);
   return jobs;
+}
+
+// Nothing if it is gone by now.
+Result<std::optional<api::JobInfo>> show_listed(State& state, const Listed& job) {
+  const std::string key =
+      pipeline::job_key(job.controller->project(), job.controller->name(), job.wave);
+  QANAT_ASSIGN_OR_RETURN(const auto found, state.meta->get(key));
+  if (found) {
+    QANAT_ASSIGN_OR_RETURN(const auto record,
+                           pipeline::decode<pipeline::JobRecord>(key, found->value));
+    return std::optional(show_job(state, job.controller->project(), job.controller->name(), record,
+                                  job.controller.get()));
+  }
+  if (job.waiting.empty()) return std::optional<api::JobInfo>();
+  return std::optional(show_waiting(*job.controller, {job.wave, job.waiting}));
 }
 
 Status list_jobs(Call& call) {
@@ -79,18 +107,18 @@ Status list_jobs(Call& call) {
   }
   if (only_wave != 0) before = only_wave + 1;
   const auto limit = static_cast<size_t>(page.limit);
-  std::vector<api::JobInfo> jobs;
+  std::vector<Listed> jobs;
   bool more = false;
   for (const auto& controller : controllers) {
-    QANAT_ASSIGN_OR_RETURN(
-        auto own, jobs_of(call.state, *controller, before, only_wave != 0 ? 1 : limit + 1));
+    QANAT_ASSIGN_OR_RETURN(auto own,
+                           jobs_of(call.state, controller, before, only_wave != 0 ? 1 : limit + 1));
     more = more || own.size() > limit;
-    for (api::JobInfo& job : own) {
+    for (Listed& job : own) {
       if (only_wave == 0 || job.wave == only_wave) jobs.push_back(std::move(job));
     }
   }
-  std::sort(jobs.begin(), jobs.end(),
-            [](const api::JobInfo& a, const api::JobInfo& b) { return a.wave > b.wave; });
+  std::stable_sort(jobs.begin(), jobs.end(),
+                   [](const Listed& a, const Listed& b) { return a.wave > b.wave; });
   api::List<api::JobInfo> list;
   list.revision = call.state.meta->current_revision();
   if (jobs.size() > limit) {
@@ -100,8 +128,9 @@ Status list_jobs(Call& call) {
     jobs.resize(cut);
   }
   if (more && only_wave == 0 && !jobs.empty()) list.next = std::to_string(jobs.back().wave);
-  for (api::JobInfo& job : jobs) {
-    if (!wanted || job.state == *wanted) list.items.push_back(std::move(job));
+  for (const Listed& job : jobs) {
+    QANAT_ASSIGN_OR_RETURN(auto info, show_listed(call.state, job));
+    if (info && (!wanted || info->state == *wanted)) list.items.push_back(*std::move(info));
   }
   return call.answer(list);
 }
@@ -121,10 +150,17 @@ Status stop_job(Call& call) {
 
 // ---- Datums ----
 
+Result<JobTable> open_table(Call& call) {
+  const std::string pipeline = call.path("pipeline");
+  QANAT_ASSIGN_OR_RETURN(JobTable table,
+                         JobTable::open(call.state, call.project(), pipeline, call.path("job")));
+  QANAT_RETURN_IF_ERROR(
+      check_may_look_inside(call.caller(), call.project(), pipeline, table.job().inputs));
+  return table;
+}
+
 Status list_datums(Call& call) {
-  QANAT_ASSIGN_OR_RETURN(
-      const JobTable table,
-      JobTable::open(call.state, call.project(), call.path("pipeline"), call.path("job")));
+  QANAT_ASSIGN_OR_RETURN(const JobTable table, open_table(call));
   QANAT_ASSIGN_OR_RETURN(const auto page, call.page());
   std::optional<api::DatumState> wanted;
   if (const std::string name = call.query_or("state"); !name.empty()) {
@@ -159,17 +195,13 @@ Status list_datums(Call& call) {
 }
 
 Status inspect_datum(Call& call) {
-  QANAT_ASSIGN_OR_RETURN(
-      const JobTable table,
-      JobTable::open(call.state, call.project(), call.path("pipeline"), call.path("job")));
+  QANAT_ASSIGN_OR_RETURN(const JobTable table, open_table(call));
   QANAT_ASSIGN_OR_RETURN(const auto found, table.find(call.path("datum")));
   return call.answer(table.show(found.sort_key, found.row));
 }
 
 Status explain_datum(Call& call) {
-  QANAT_ASSIGN_OR_RETURN(
-      const JobTable table,
-      JobTable::open(call.state, call.project(), call.path("pipeline"), call.path("job")));
+  QANAT_ASSIGN_OR_RETURN(const JobTable table, open_table(call));
   QANAT_ASSIGN_OR_RETURN(const auto found, table.find(call.path("datum")));
   const auto kind = call.state.pipelines->services().runner_kind;
   QANAT_ASSIGN_OR_RETURN(

@@ -6,6 +6,21 @@
 
 namespace qanat::serve {
 
+Status check_may_look_inside(const Caller& caller, const std::string& project,
+                             const std::string& pipeline,
+                             const std::vector<pipeline::JobInput>& inputs) {
+  if (caller.may_operate(project, pipeline)) return ok_status();
+  for (const pipeline::JobInput& input : inputs) {
+    if (caller.may_read(project, input.repo)) continue;
+    return permission_denied(
+        str_cat("the token ", caller.name, " lacks reader:", input.repo,
+                ": datums and logs of pipeline ", pipeline, " show what its inputs hold"),
+        str_cat("ask for a token with that scope, or with operator:", pipeline,
+                ": `qanat create token`"));
+  }
+  return ok_status();
+}
+
 Result<JobTable> JobTable::open(State& state, const std::string& project,
                                 const std::string& pipeline, const std::string& job) {
   JobTable table;

@@ -10,14 +10,22 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "qanat/api/jobs.h"
 #include "qanat/pipeline/datum_table.h"
 #include "qanat/pipeline/job_run.h"
 #include "qanat/pipeline/records.h"
 #include "qanat/serve/state.h"
+#include "qanat/serve/tokens.h"
 
 namespace qanat::serve {
+
+// Datums and logs show what a job's inputs hold: to those who operate the pipeline, and to readers
+// of its output who may read the inputs, too. kPermissionDenied names what is missing.
+Status check_may_look_inside(const Caller& caller, const std::string& project,
+                             const std::string& pipeline,
+                             const std::vector<pipeline::JobInput>& inputs);
 
 class JobTable {
  public:

@@ -1,5 +1,6 @@
 #include "qanat/serve/log_feed.h"
 
+#include "qanat/api/error.h"
 #include "qanat/api/log_line.h"
 #include "qanat/base/hash.h"
 #include "qanat/base/log.h"
@@ -73,6 +74,8 @@ Result<bool> LogFeed::look() {
   for (const meta::KeyValue& item : found.items) {
     QANAT_ASSIGN_OR_RETURN(const auto record,
                            pipeline::decode<pipeline::JobRecord>(item.key, item.value));
+    if (wanted_.check && !(wanted_.job.empty() && is_final(record.state)))
+      QANAT_RETURN_IF_ERROR(wanted_.check(record));
     if (!wanted_.job.empty()) {
       if (is_final(record.state)) return false;
       on_record(item.key, item.value);
@@ -124,6 +127,13 @@ Status LogFeed::begin(std::shared_ptr<net::EventStream> stream) {
 void LogFeed::on_record(const std::string& key, const std::string& value) {
   const auto record = pipeline::decode<pipeline::JobRecord>(key, value);
   if (!record.ok()) return;
+  if (const Status may = wanted_.check ? wanted_.check(*record) : ok_status(); !may.ok()) {
+    if (stream_) {
+      (void)stream_->send({"error", api::error_json(may), ""});
+      stream_->close();
+    }
+    return;
+  }
   {
     MutexLock lock(mutex_);
     Change& change = changes_[record->id];

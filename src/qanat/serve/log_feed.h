@@ -12,6 +12,7 @@
 #pragma once
 
 #include <deque>
+#include <functional>
 #include <map>
 #include <memory>
 #include <set>
@@ -33,6 +34,8 @@ struct WantedLogs {
   std::string pipeline;
   std::string job;    // "" with `follow`: all that come
   std::string datum;  // id, or its beginning; "": all
+  // Whether a job may be seen: the next one of a pipeline may have other inputs. Null: each may.
+  std::function<Status(const pipeline::JobRecord& job)> check = {};
 };
 
 // An event of a line; `line` is the worker's JSON, to which the names are added.

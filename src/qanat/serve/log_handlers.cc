@@ -1,6 +1,7 @@
 #include "qanat/serve/log_handlers.h"
 
 #include <deque>
+#include <optional>
 
 #include "qanat/base/string.h"
 #include "qanat/serve/convert.h"
@@ -33,22 +34,18 @@ class LineWriter {
   std::deque<std::string> kept_;
 };
 
-// Durable lines of a job, in the order of its datums.
-Status write_durable(State& state, const WantedLogs& wanted,
+// Durable lines of a job, in the order of its datums, or of one of them.
+Status write_durable(const JobTable& table, const std::optional<pipeline::KeyedRow>& datum,
+                     const WantedLogs& wanted,
                      const std::function<Status(std::string event)>& sink) {
-  QANAT_ASSIGN_OR_RETURN(const JobTable table,
-                         JobTable::open(state, wanted.project, wanted.pipeline, wanted.job));
   auto write_datum = [&](std::string_view sort_key, const pipeline::DatumRow& row) -> Status {
-    const std::string datum = pipeline::datum_id(sort_key).to_hex();
+    const std::string id = pipeline::datum_id(sort_key).to_hex();
     return read_log(table.reader(), row.log, [&](std::string_view line) {
-      return sink(log_event(wanted.pipeline, row.origin, datum, line));
+      return sink(log_event(wanted.pipeline, row.origin, id, line));
     });
   };
-  if (!wanted.datum.empty()) {
-    // Asked for by name, a skipped datum shows the log of the job that ran it.
-    QANAT_ASSIGN_OR_RETURN(const auto found, table.find(wanted.datum));
-    return write_datum(found.sort_key, found.row);
-  }
+  // Asked for by name, a skipped datum shows the log of the job that ran it.
+  if (datum) return write_datum(datum->sort_key, datum->row);
   return table
       .visit("",
              [&](std::string_view sort_key, const pipeline::DatumRow& row) -> Result<bool> {
@@ -83,7 +80,18 @@ Status logs(Call& call) {
                                                   jobs.items[0].key, jobs.items[0].value));
     wanted.job = record.id;
   }
+  wanted.check = [caller = call.shared_caller(), project = wanted.project,
+                  pipeline = wanted.pipeline](const pipeline::JobRecord& job) {
+    return check_may_look_inside(*caller, project, pipeline, job.inputs);
+  };
   if (follow) {
+    if (wanted.job.empty()) {
+      std::vector<pipeline::JobInput> inputs;
+      for (const pipeline::InputBranch& input : controller->record().inputs)
+        inputs.push_back({input.repo, input.repo, input.branch, "", 0, ""});
+      QANAT_RETURN_IF_ERROR(
+          check_may_look_inside(call.caller(), wanted.project, wanted.pipeline, inputs));
+    }
     bool ended = false;
     if (!wanted.job.empty()) {
       QANAT_ASSIGN_OR_RETURN(
@@ -95,14 +103,25 @@ Status logs(Call& call) {
       options.max_queued_bytes = LogFeed::kStreamBytes;
       const auto feed = std::make_shared<LogFeed>(call.state, wanted);
       QANAT_ASSIGN_OR_RETURN(const bool runs, feed->look());
-      if (runs) return feed->begin(call.stream(options));
+      if (runs) {
+        const auto stream = call.stream(options);
+        return begun(*stream, feed->begin(stream));
+      }
     }
+  }
+  // Before the answer begins, so that an error is one.
+  QANAT_ASSIGN_OR_RETURN(const JobTable table,
+                         JobTable::open(call.state, wanted.project, wanted.pipeline, wanted.job));
+  QANAT_RETURN_IF_ERROR(wanted.check(table.job()));
+  std::optional<pipeline::KeyedRow> datum;
+  if (!wanted.datum.empty()) {
+    QANAT_ASSIGN_OR_RETURN(datum, table.find(wanted.datum));
   }
   call.response.headers().set("Content-Type", "text/event-stream");
   QANAT_RETURN_IF_ERROR(call.response.start(200, std::nullopt));
   LineWriter lines(call.response, tail);
   QANAT_RETURN_IF_ERROR(write_durable(
-      call.state, wanted, [&lines](std::string event) { return lines.add(std::move(event)); }));
+      table, datum, wanted, [&lines](std::string event) { return lines.add(std::move(event)); }));
   QANAT_RETURN_IF_ERROR(lines.flush());
   QANAT_RETURN_IF_ERROR(call.response.write(kLogEnd));
   return call.response.finish();

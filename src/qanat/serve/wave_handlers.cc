@@ -32,29 +32,43 @@ void redact(const Caller& caller, const std::string& project, api::WaveInfo& wav
                 [&](const std::string& name) { return !caller.may_observe(project, name); });
 }
 
-// What has become of a wave. A pipeline that was deleted since has no job in it any more.
+// How much of a wave is wanted: whether it is finished or failed, its jobs too, its commits too.
+enum class Look { kState, kJobs, kAll };
+
+// What has become of a wave. A pipeline that was deleted since has no job in it any more; nor has
+// one whose job was taken out with its commit, or that was created under the name of a deleted one.
 Result<api::WaveInfo> look_at(State& state, const std::string& project,
-                              const version::WaveInfo& wave, bool with_commits) {
+                              const version::WaveInfo& wave, Look look) {
   api::WaveInfo info = show(project, wave);
   info.finished = true;
   for (const std::string& member : wave.record.members) {
     const auto controller = state.pipelines->find(project, member);
     const std::string key = pipeline::job_key(project, member, wave.number);
-    QANAT_ASSIGN_OR_RETURN(const auto found, state.meta->get(key));
+    QANAT_ASSIGN_OR_RETURN(auto found, state.meta->get(key));
+    const bool over = controller && controller->record().last_wave >= wave.number;
+    bool waits = controller && !over;
+    if (!found && over) {
+      QANAT_ASSIGN_OR_RETURN(found, state.meta->get(key));  // it may have ended in between
+    } else if (!found && !controller) {
+      // One that is being created has no controller for a moment.
+      QANAT_ASSIGN_OR_RETURN(const auto there,
+                             state.meta->get(pipeline::pipeline_key(project, member)));
+      waits = there.has_value();
+    }
     if (found) {
       QANAT_ASSIGN_OR_RETURN(const auto record,
                              pipeline::decode<pipeline::JobRecord>(key, found->value));
-      api::JobInfo job = show_job(state, project, member, record, controller.get());
       if (!is_final(record.state)) info.finished = false;
       if (is_final(record.state) && record.state != api::JobState::kSuccess) info.failed = true;
-      info.jobs.push_back(std::move(job));
-    } else if (controller) {
+      if (look != Look::kState)
+        info.jobs.push_back(show_job(state, project, member, record, controller.get()));
+    } else if (waits) {
       info.finished = false;
-      api::JobInfo job = show_waiting(*controller, {wave.number, wave.record.id});
-      info.jobs.push_back(std::move(job));
+      if (look != Look::kState && controller)
+        info.jobs.push_back(show_waiting(*controller, {wave.number, wave.record.id}));
     }
   }
-  if (with_commits) {
+  if (look == Look::kAll) {
     QANAT_ASSIGN_OR_RETURN(const auto commits, state.versions->commits_of_wave(project, wave));
     for (const version::CommitInfo& commit : commits) info.commits.push_back(show(commit));
   }
@@ -77,8 +91,8 @@ Status list_waves(Call& call) {
   list.revision = page.revision;
   for (const version::WaveInfo& wave : page.items) {
     if (!visible(call.caller(), call.project(), wave)) continue;
-    QANAT_ASSIGN_OR_RETURN(api::WaveInfo info, look_at(call.state, call.project(), wave, false));
-    info.jobs.clear();
+    QANAT_ASSIGN_OR_RETURN(api::WaveInfo info,
+                           look_at(call.state, call.project(), wave, Look::kState));
     redact(call.caller(), call.project(), info);
     list.items.push_back(std::move(info));
   }
@@ -98,7 +112,7 @@ Result<version::WaveInfo> wave_of(Call& call) {
 
 Status inspect_wave(Call& call) {
   QANAT_ASSIGN_OR_RETURN(const auto wave, wave_of(call));
-  QANAT_ASSIGN_OR_RETURN(api::WaveInfo info, look_at(call.state, call.project(), wave, true));
+  QANAT_ASSIGN_OR_RETURN(api::WaveInfo info, look_at(call.state, call.project(), wave, Look::kAll));
   redact_all(call.caller(), call.project(), info);
   return call.answer(info);
 }
@@ -164,11 +178,11 @@ class WaveWait : public std::enable_shared_from_this<WaveWait> {
     looking_ = false;
     MutexLock lock(mutex_);
     if (ended_) return;
-    auto info = look_at(state_, project_, wave_, false);
+    auto info = look_at(state_, project_, wave_, Look::kJobs);
     if (!info.ok()) {
       log_warning("a wave cannot be looked at",
                   {{"wave", wave_.record.id}, {"error", info.status()}});
-      stream_->close();
+      (void)begun(*stream_, info.status());
       return;
     }
     if (first_) {
@@ -192,7 +206,7 @@ class WaveWait : public std::enable_shared_from_this<WaveWait> {
       (void)stream_->send({"job", api::json_text(event), ""});
     }
     if (!info->finished) return;
-    auto whole = look_at(state_, project_, wave_, true);
+    auto whole = look_at(state_, project_, wave_, Look::kAll);
     if (whole.ok()) {
       api::ChangeEvent event;
       event.type = "done";
@@ -228,9 +242,10 @@ class WaveWait : public std::enable_shared_from_this<WaveWait> {
 };
 
 Status wait_for(Call& call, const version::WaveInfo& wave) {
-  return std::make_shared<WaveWait>(call.state, call.project(), wave, call.shared_caller(),
-                                    call.stream())
-      ->begin();
+  const auto stream = call.stream();
+  return begun(*stream, std::make_shared<WaveWait>(call.state, call.project(), wave,
+                                                   call.shared_caller(), stream)
+                            ->begin());
 }
 
 Status wait_wave(Call& call) {
@@ -385,9 +400,17 @@ class EventFeed : public std::enable_shared_from_this<EventFeed> {
 Status events(Call& call) {
   QANAT_ASSIGN_OR_RETURN(const uint64_t after, call.query().get_uint("revision", 0));
   const int64_t from = after == 0 ? 0 : static_cast<int64_t>(after) + 1;
-  return std::make_shared<EventFeed>(call.state, call.project(), call.shared_caller(),
-                                     call.stream())
-      ->begin(from);
+  if (after != 0) {
+    // One that is too old, or not there yet, is an answer of its own.
+    QANAT_RETURN_IF_ERROR(
+        call.state.meta
+            ->range(meta::KeyRange::single("/v1/format"), {.revision = static_cast<int64_t>(after)})
+            .status());
+  }
+  const auto stream = call.stream();
+  return begun(*stream,
+               std::make_shared<EventFeed>(call.state, call.project(), call.shared_caller(), stream)
+                   ->begin(from));
 }
 
 }  // namespace

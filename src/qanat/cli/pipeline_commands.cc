@@ -198,7 +198,8 @@ void add_steering(Cli& cli) {
           return server->call(route, {{"project", name.project}, {"pipeline", name.repo}}).status();
         });
   }
-  cli.command("delete", "pipeline", "Delete a pipeline with its jobs; its output repo goes to the trash")
+  cli.command("delete", "pipeline",
+              "Delete a pipeline with its jobs; its output repo goes to the trash")
       .argument("NAME", a->name, "The pipeline")
       .flag("--keep-repo", a->keep_repo, "Keep the output repo, as one that nobody's pipeline owns")
       .flag("-f,--force", a->force, "Even if others derive from its output")

@@ -117,8 +117,9 @@ Status list_jobs(Call& call) {
       if (only_wave == 0 || job.wave == only_wave) jobs.push_back(std::move(job));
     }
   }
-  std::stable_sort(jobs.begin(), jobs.end(),
-                   [](const Listed& a, const Listed& b) { return a.wave > b.wave; });
+  std::sort(jobs.begin(), jobs.end(), [](const Listed& a, const Listed& b) {
+    return a.wave != b.wave ? a.wave > b.wave : a.controller->name() < b.controller->name();
+  });
   api::List<api::JobInfo> list;
   list.revision = call.state.meta->current_revision();
   if (jobs.size() > limit) {

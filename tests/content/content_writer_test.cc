@@ -8,6 +8,7 @@
 #include "qanat/base/random.h"
 #include "qanat/base/string.h"
 #include "qanat/content/epoch.h"
+#include "qanat/content/gc_records.h"
 
 namespace qanat::content {
 namespace {
@@ -275,6 +276,35 @@ TEST(ContentWriter, NoticesThatTheEpochMoved) {
   for (const std::string& key : packs) ASSERT_TRUE(disk.objects->remove(key).ok());
   EXPECT_EQ(text_of(store.blobs(), ref), "old");
   EXPECT_TRUE(disk.object_keys().rbegin()->starts_with("packs/default/0000000000000001/"));
+}
+
+// Of packs that are condemned already, who refers to content unseen counts on those alone of which
+// it is certain that nobody needs them.
+TEST(ContentWriter, CountsOnNothingThatMayHaveToBeRescued) {
+  ContentDisk disk;
+  ASSERT_TRUE(disk.open());
+  auto stores = disk.stores();
+  auto old = (*stores->project("default"))->new_writer();
+  ASSERT_TRUE(old->add(BlobKind::kChunk, "old").ok());
+  ASSERT_TRUE(*commit(disk, *old, "old"));
+  const auto keys = disk.object_keys();
+  const std::vector<std::string> packs(keys.begin(), keys.end());
+  uint64_t epoch = 0;
+  for (const auto phase :
+       {CollectionRecord::Phase::kCondemned, CollectionRecord::Phase::kRescued}) {
+    condemn(disk, ++epoch, packs);
+    ASSERT_TRUE(disk.meta
+                    ->commit(meta::Transaction().put(gc_collection_key("default"),
+                                                     encode_collection({phase, epoch, 1})))
+                    ->succeeded);
+    auto strict = (*stores->project("default"))->new_writer();
+    ASSERT_TRUE(strict->rely_on_epoch().ok());
+    ASSERT_TRUE(strict->add(BlobKind::kChunk, str_cat("new ", epoch)).ok());
+    condemn(disk, ++epoch, {});
+    EXPECT_FALSE(*commit(disk, *strict, "not yet"));
+    EXPECT_EQ(strict->recheck().code(),
+              phase == CollectionRecord::Phase::kRescued ? Code::kOk : Code::kConflict);
+  }
 }
 
 TEST(ContentWriter, PublishesNothingAfterItsSessionEnded) {

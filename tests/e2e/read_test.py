@@ -8,6 +8,8 @@ import contextlib
 import os
 import random
 import socket
+import stat
+import subprocess
 import tempfile
 import threading
 import unittest
@@ -122,6 +124,31 @@ class Reading(unittest.TestCase):
             self.server.qanat("get", "file", "r@master:/large1", "-o", one)
             with open(one, "rb") as f:
                 self.assertEqual(f.read(), self.files["large1"])
+
+    def test_what_is_no_file_is_written_to_as_it_is(self):
+        with tempfile.TemporaryDirectory(dir=self.work.name) as out:
+            pipe = os.path.join(out, "pipe")
+            os.mkfifo(pipe)
+            with open(os.path.join(out, "got"), "w+b") as got:
+                reader = subprocess.Popen(["cat", pipe], stdout=got)
+                self.server.qanat("get", "file", "r@master:/large1", "-o", pipe)
+                reader.wait(timeout=60)
+                got.seek(0)
+                self.assertEqual(got.read(), self.files["large1"])
+            self.assertTrue(stat.S_ISFIFO(os.stat(pipe).st_mode))
+            self.assertIn("is a folder", self.server.fails("get", "file", "r@master:/large1", "-o", out))
+
+    def test_who_may_read_a_replaced_file_stays(self):
+        with tempfile.TemporaryDirectory(dir=self.work.name) as out:
+            one = os.path.join(out, "one")
+            with open(one, "w") as f:
+                f.write("what was there")
+            for mode in (0o600, 0o640, 0o444):
+                os.chmod(one, mode)
+                self.server.qanat("get", "file", "r@master:/large1", "-o", one)
+                self.assertEqual(stat.S_IMODE(os.stat(one).st_mode), mode)
+                with open(one, "rb") as f:
+                    self.assertEqual(f.read(), self.files["large1"])
 
     def test_ranges_touch_only_their_chunks(self):
         content = self.files["large2"]

@@ -91,6 +91,62 @@ class CuttingProxy:
         return f"http://127.0.0.1:{self.port}"
 
 
+class Relay:
+    """Between client and server: keeps the first lines of requests; holds back what clients send once so many bytes have passed, until `go` is
+    set; loses the answers to requests whose line has `lose` in it."""
+
+    def __init__(self, target, hold_after=1 << 40, lose=None):
+        self.target = target
+        self.left = hold_after
+        self.lose = lose
+        self.requests = []
+        self.held = threading.Event()
+        self.go = threading.Event()
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)  # what is held back does not hide in the kernel
+        self.url = f"http://127.0.0.1:{self.listener.getsockname()[1]}"
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self):
+        while True:
+            try:
+                client, _ = self.listener.accept()
+            except OSError:
+                return
+            server = socket.create_connection(("127.0.0.1", self.target))
+            doomed = threading.Event()
+            threading.Thread(target=self.forward, args=(client, server, True, doomed), daemon=True).start()
+            threading.Thread(target=self.forward, args=(server, client, False, doomed), daemon=True).start()
+
+    def forward(self, source, target, up, doomed):
+        try:
+            while data := source.recv(65536):
+                if up:
+                    line = data.split(b"\r\n", 1)[0]
+                    if line.endswith(b" HTTP/1.1"):
+                        self.requests.append(line.decode())
+                        if self.lose and self.lose in self.requests[-1]:
+                            doomed.set()
+                    self.left -= len(data)
+                    if self.left < 0 and not self.go.is_set():
+                        self.held.set()
+                        self.go.wait(60)
+                elif doomed.is_set():
+                    break
+                target.sendall(data)
+        except OSError:
+            pass
+        for s in (source, target):
+            try:
+                s.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+        source.close()
+
+    def close(self):
+        self.listener.close()
+
+
 def make_tree(folder, seed=1):
     """About 26 MB in 400 files of all sizes; returns their bytes."""
     rng = random.Random(seed)
@@ -271,11 +327,159 @@ class Uploads(unittest.TestCase):
         got = self.server.run("--project", self.project, "get", "file", "r@master:/x", text=False).stdout
         self.assertEqual(hashlib.sha256(got).digest(), hashlib.sha256(data).digest())
 
-    def test_growing_and_vanishing_files(self):
+    def test_a_folder_that_is_not_there(self):
+        self.assertIn("/nonexistent-folder", self.server.fails("--project", self.project, "put", "file", "-r", "r@master:/", "-f", "/nonexistent-folder"))
+
+    def test_files_that_come_in_pieces(self):
+        """Reading a file of /proc gives less than was asked for, long before its end; and its size is 0."""
         self.new_project()
-        result = self.server.run("--project", self.project, "put", "file", "-r", "r@master:/", "-f", "/nonexistent-folder")
-        self.assertNotEqual(result.returncode, 0)
-        self.assertIn("/nonexistent-folder", result.stderr)
+        whole = "/proc/crypto" if os.path.exists("/proc/crypto") else "/proc/self/smaps"
+        with open(whole, "rb") as f:
+            expected = f.read()
+        self.server.qanat("--project", self.project, "put", "file", "r@master:/x", "-f", whole)
+        got = self.server.run("--project", self.project, "get", "file", "r@master:/x", text=False).stdout
+        if whole == "/proc/crypto":
+            self.assertEqual(got, expected)
+        self.assertGreater(len(got), 4096)
+
+    def test_a_conflict_costs_what_others_changed(self):
+        """Who put a folder before and finds that others changed the branch reads only those files again."""
+        self.new_project()
+        relay = Relay(self.server.port)
+        code, output = self.through_relay(relay)
+        self.assertEqual(code, 0, output)
+        for path in ("/t/d1/e1/f1", "/t/d2/e2/f2"):
+            self.server.qanat("--project", self.project, "delete", "file", f"r@master:{path}")
+        self.server.qanat("--project", self.project, "put", "file", "r@master:/t/d3/e0/f3", "-f", "-", input="theirs")
+        self.server.qanat("--project", self.project, "put", "file", "r@master:/elsewhere", "-f", "-", input="theirs")
+        self.server.qanat("--project", self.project, "delete", "file", "r@master:/elsewhere")
+        relay.requests.clear()
+        code, output = self.through_relay(relay)
+        self.assertEqual(code, 0, output)
+        self.assertEqual(self.root_of(), self.root)
+        self.assertEqual(sum("/edits" in line for line in relay.requests), 2, relay.requests)
+        self.assertTrue(any("/diff?" in line for line in relay.requests), relay.requests)
+        self.assertFalse(any("/uploads" in line for line in relay.requests), relay.requests)  # all that was read fits into one request
+        relay.close()
+
+    def through_relay(self, relay):
+        process = self.popen(relay.url)
+        output, _ = process.communicate(timeout=120)
+        return process.returncode, output
+
+    def test_an_append_is_not_repeated_silently(self):
+        self.new_project()
+        relay = Relay(self.server.port, lose="/edits")
+        with tempfile.TemporaryDirectory() as folder:
+            file = os.path.join(folder, "f")
+            with open(file, "wb") as f:
+                f.write(random.Random(4).randbytes(5_000_000))
+            append = ["--server", relay.url, "--project", self.project, "put", "file", "-a", "r@master:/log", "-f", file]
+
+            def size():
+                return self.server.json("--project", self.project, "inspect", "file", "r@master:/log")["size_bytes"]
+
+            self.server.fails(*append)  # it was appended, and the answer lost
+            self.assertEqual(size(), 5_000_000)
+            relay.lose = None
+            self.assertIn("may have been appended already", self.server.fails(*append))
+            self.assertEqual(size(), 5_000_000)
+            self.server.qanat(*append)
+            self.assertEqual(size(), 10_000_000)
+        relay.close()
+
+
+class ChangingFiles(unittest.TestCase):
+    """Files that change while they are put. The client is held back when it has sent little: it reads on until its memory is full, which is long
+    before the end of a file of this size, and goes on when the file has been changed."""
+
+    SIZE = 120 << 20
+
+    @classmethod
+    def setUpClass(cls):
+        cls.server = Server().start()
+        cls.server.qanat("create", "repo", "r")
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.server.close()
+
+    def setUp(self):
+        self.folder = tempfile.mkdtemp(prefix="qanat-test-")
+        self.addCleanup(shutil.rmtree, self.folder)
+        self.large = os.path.join(self.folder, "large")
+        with open(self.large, "wb") as f:
+            for _ in range(self.SIZE >> 20):
+                f.write(os.urandom(1 << 20))
+        self.last = os.path.join(self.folder, "z-last")
+        with open(self.last, "w") as f:
+            f.write("last")
+
+    def put_and_meanwhile(self, branch, change):
+        relay = Relay(self.server.port, hold_after=200_000)
+        environment = {**os.environ, "QANAT_SERVER": relay.url, "QANAT_TOKEN": self.server.token, "HOME": self.server.folder}
+        process = subprocess.Popen([QANAT, "put", "file", "-r", f"r@{branch}:/", "-f", self.folder], env=environment,
+                                   stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        try:
+            self.assertTrue(relay.held.wait(60), "the client sent nothing")
+            change()
+        finally:
+            relay.go.set()
+            output, _ = process.communicate(timeout=120)
+            relay.close()
+        return process.returncode, output
+
+    def check(self, branch):
+        """The commit holds the folder as it is now, and the next put of it gives the same."""
+        root = self.server.root("r", branch)
+        self.server.qanat("put", "file", "-r", f"r@{branch}-anew:/", "-f", self.folder)
+        self.assertEqual(root, self.server.root("r", f"{branch}-anew"))
+
+    def test_a_file_that_grows(self):
+        def grow():
+            with open(self.large, "ab") as f:
+                f.write(os.urandom(3 << 20))
+
+        code, output = self.put_and_meanwhile("grows", grow)
+        self.assertEqual(code, 0, output)
+        self.check("grows")
+
+    def test_a_file_that_shrinks(self):
+        code, output = self.put_and_meanwhile("shrinks", lambda: os.truncate(self.large, self.SIZE - (5 << 20)))
+        self.assertEqual(code, 0, output)
+        self.check("shrinks")
+
+    def test_a_file_that_is_replaced_is_read_again_the_next_time(self):
+        """What was read is put: the old file, to its end. Its stamp is not taken for that of the new one."""
+        def replace():
+            other = os.path.join(self.folder, "other")
+            with open(other, "wb") as f:
+                f.write(b"new" * 1000)
+            os.rename(other, self.large)
+
+        code, output = self.put_and_meanwhile("replaced", replace)
+        self.assertEqual(code, 0, output)
+        self.assertEqual(self.server.json("inspect", "file", "r@replaced:/large")["size_bytes"], self.SIZE)
+        self.server.qanat("put", "file", "-r", "r@replaced:/", "-f", self.folder)
+        self.check("replaced")
+
+    def test_a_file_that_vanishes(self):
+        code, output = self.put_and_meanwhile("vanishes", lambda: os.remove(self.last))
+        self.assertEqual(code, 1, output)
+        self.assertIn(f"{self.last} vanished while its folder was put", output)
+        self.assertIn("Nothing was put", output)
+        self.assertNotIn("vanishes", self.server.qanat("list", "branch", "r"))
+        self.server.qanat("put", "file", "-r", "r@vanishes:/", "-f", self.folder)
+        self.check("vanishes")
+
+    def test_a_file_that_becomes_a_link_to_a_folder(self):
+        def replace():
+            os.remove(self.last)
+            os.symlink("/", self.last)
+
+        code, output = self.put_and_meanwhile("link", replace)
+        self.assertEqual(code, 1, output)
+        self.assertIn("is a symbolic link to a folder", output)
 
 
 class KilledServer(unittest.TestCase):
@@ -314,9 +518,9 @@ def varint(value):
     return bytes(out + bytes([value]))
 
 
-def named_file(path, *chunks):
+def named_file(path, *chunks, append=False):
     """A FileStream with one file of chunks, by their size and hash."""
-    parts = [b"QNFS1\n\x09", varint(len(path)), path.encode(), b"\x00"]
+    parts = [b"QNFS1\n\x09", varint(len(path)), path.encode(), b"\x01" if append else b"\x00"]
     for size, name in chunks:
         parts += [varint(size), name]
     return b"".join(parts) + b"\x00\x08\x01"
@@ -365,6 +569,25 @@ class Rights(unittest.TestCase):
         absent = self.edit(upload, named_file("stolen", (len(self.secret), hashlib.sha256(b"never seen").digest())), 409)
         self.assertEqual(there, absent)
         self.assertNotIn(hashlib.sha256(self.secret).hexdigest().encode(), there)
+
+    def test_an_upload_is_for_one_edit(self):
+        """However often, and however close together, it is asked for: an append happens once."""
+        upload = self.begin(self.server.token)
+        body = named_file("once", (len(self.secret), hashlib.sha256(self.secret).digest()), append=True)
+        statuses = []
+
+        def edit():
+            status, _, _ = self.server.http("POST", f"/api/v1/projects/default/repos/public/edits?ref=master&upload={upload}", body,
+                                            headers={"Content-Type": "application/vnd.qanat.file-stream"})
+            statuses.append(status)
+
+        threads = [threading.Thread(target=edit) for _ in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        self.assertEqual(sorted(statuses), [200] + [404] * 5)
+        self.assertEqual(self.server.json("inspect", "file", "public@master:/once")["size_bytes"], len(self.secret))
 
     def test_others_uploads_do_not_exist(self):
         admin = self.begin(self.server.token)

@@ -24,6 +24,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   check<qanat::version::BranchRecord>(bytes);
   check<qanat::version::CommitRecord>(bytes);
   check<qanat::version::WaveRecord>(bytes);
+  check<qanat::version::HeadEntry>(bytes);
   check<qanat::version::SessionRecord>(bytes);
+  check<qanat::version::TrashRecord>(bytes);
   return 0;
 }

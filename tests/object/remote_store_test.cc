@@ -168,6 +168,79 @@ TEST_F(RemoteStoreTest, AnotherWritersObjectStaysAndIsNotTakenForOurs) {
   EXPECT_EQ(*first->read("k", 0, 3), "one");
 }
 
+// Some refusals of the end of an upload come after its 200: then, too, they are what they are.
+TEST_F(RemoteStoreTest, ARefusalBehindA200IsUnderstood) {
+  fake_.set_late_refusals(true);
+  auto store = open();
+  const std::string large(6 << 20, 'l');
+  fail(Fault::kLostAfter, net::Method::kPost, 1, "uploadId");  // then NoSuchUpload
+  const Status status = store->write("k", large);
+  EXPECT_TRUE(status.ok()) << status.to_string();
+  EXPECT_EQ(fake_.objects()["pre/fix/k"], large);
+  const uint64_t before = fake_.requests();
+  EXPECT_EQ(store->write("k", large).code(), Code::kAlreadyExists);
+  EXPECT_EQ(fake_.requests() - before, 5u);  // begin, two parts, complete, abort
+  EXPECT_EQ(fake_.uploads(), 0u);
+}
+
+// A key that may put, get and delete is enough, though to it the store says 403 of what is absent.
+TEST_F(RemoteStoreTest, TheRightToListIsNotNeeded) {
+  for (const bool may_list : {false, true}) {  // true: only below a prefix
+    SCOPED_TRACE(may_list);
+    fake_.set_rights({.list = may_list, .tells_absent = false});
+    auto store = open();
+    if (!may_list) {
+      EXPECT_EQ(store->size("absent").code(),
+                Code::kFailedPrecondition);  // perhaps it may not read
+    }
+    const Status probed = probe_object_store(*store);
+    EXPECT_TRUE(probed.ok()) << probed.to_string();
+    EXPECT_EQ(store->size("absent").code(), Code::kNotFound);
+    EXPECT_EQ(store->read("absent", 0, 1).code(), Code::kNotFound);
+    EXPECT_TRUE(store->remove("absent").ok());
+    ASSERT_TRUE(store->write("k", "bytes").ok());
+    EXPECT_EQ(store->write("k", "other").code(), Code::kAlreadyExists);
+    EXPECT_EQ(*store->read("k", 0, 5), "bytes");
+    EXPECT_EQ(store->list("", [](const ObjectInfo&) { return ok_status(); }).code(),
+              may_list ? Code::kOk : Code::kPermissionDenied);
+    ASSERT_TRUE(store->remove("k").ok());
+  }
+}
+
+// What may not be read is not taken for absent.
+TEST_F(RemoteStoreTest, AKeyThatMayNotReadIsRefused) {
+  fake_.set_rights({.read = false});
+  const Status status = probe_object_store(*open());
+  EXPECT_EQ(status.code(), Code::kFailedPrecondition) << status.to_string();
+  EXPECT_THAT(status.hint(), HasSubstr("get"));
+  ASSERT_TRUE(open()->write("k", "x").ok());
+  EXPECT_EQ(open()->size("k").code(), Code::kFailedPrecondition);
+}
+
+TEST_F(RemoteStoreTest, AStoreWithoutChecksumsSaysWhatToDo) {
+  fake_.set_checksums(false);
+  const Status status = probe_object_store(*open());
+  EXPECT_EQ(status.code(), Code::kFailedPrecondition) << status.to_string();
+  EXPECT_THAT(status.hint(), HasSubstr("checksum=md5"));
+  const std::string url = fake_.url("", "&checksum=md5");
+  EXPECT_TRUE(probe_object_store(*open(url)).ok());
+  EXPECT_TRUE(open(url)->write("large", std::string(6 << 20, 'x')).ok());
+}
+
+// Those that were under way when the store was found not to know conditions, too.
+TEST_F(RemoteStoreTest, ManyFirstWritesToAStoreWithoutConditions) {
+  fake_.set_conditional(false);
+  auto store = open();
+  std::vector<std::thread> threads;
+  for (int i = 0; i < 8; ++i) {
+    threads.emplace_back([&store, i] {
+      const Status status = store->write(str_cat("k", i), "x");
+      EXPECT_TRUE(status.ok()) << status.to_string();
+    });
+  }
+  for (auto& thread : threads) thread.join();
+}
+
 TEST_F(RemoteStoreTest, AStoreWithoutConditionsIsWrittenWithoutThem) {
   fake_.set_conditional(false);
   auto store = open();
@@ -269,6 +342,8 @@ TEST_F(RemoteStoreTest, RefusalsSayWhatToDo) {
   Status status = probe(replace_all(fake_.url(), "the-bucket", "no-bucket"));
   EXPECT_THAT(status.message(), HasSubstr("NoSuchBucket"));
   EXPECT_THAT(status.hint(), HasSubstr("create the bucket no-bucket"));
+  status = open(replace_all(fake_.url(), "the-bucket", "no-bucket"))->size("k").status();
+  EXPECT_EQ(status.code(), Code::kFailedPrecondition) << status.to_string();
   status = probe(replace_all(fake_.url(), "eu-test-1", "us-west-9"));
   EXPECT_THAT(status.message(), HasSubstr("the bucket is in region eu-test-1, not in us-west-9"));
   environment_["AWS_SECRET_ACCESS_KEY"] = "wrong";
@@ -346,6 +421,16 @@ TEST_F(RemoteStoreTest, CancelEndsWhatWaits) {
   EXPECT_EQ(writer->finish().code(), Code::kCancelled);
   EXPECT_EQ(store->read("k", 0, 1).code(), Code::kCancelled);
   EXPECT_LT(SteadyClock::now() - start, seconds(5));
+}
+
+TEST_F(RemoteStoreTest, AmazonsHosts) {
+  for (const auto& [region, host] :
+       std::map<std::string, std::string>{{"eu-central-1", "at s3.eu-central-1.amazonaws.com"},
+                                          {"us-gov-west-1", "at s3.us-gov-west-1.amazonaws.com"},
+                                          {"cn-north-1", "at s3.cn-north-1.amazonaws.com.cn"}}) {
+    const std::string shown = open(str_cat("s3://bucket?region=", region))->describe();
+    EXPECT_TRUE(shown.ends_with(host)) << shown;
+  }
 }
 
 TEST_F(RemoteStoreTest, NoMoreRequestsThanAllowed) {

@@ -53,6 +53,9 @@ struct S3Fake::State {
   size_t quota GUARDED_BY(mutex) = SIZE_MAX;
   bool conditional GUARDED_BY(mutex) = true;
   int64_t ahead_ms GUARDED_BY(mutex) = 0;
+  Rights rights GUARDED_BY(mutex);
+  bool late_refusals GUARDED_BY(mutex) = false;
+  bool checksums GUARDED_BY(mutex) = true;
   std::string retry_after GUARDED_BY(mutex);
   std::map<std::string, Object> objects GUARDED_BY(mutex);
   std::map<std::string, Upload> uploads GUARDED_BY(mutex);
@@ -88,6 +91,10 @@ struct S3Fake::Exchange {
       if (!name.starts_with("X-Amz-")) parameters[name] = value;
     }
     MutexLock lock(state.mutex);
+    for (const auto& [name, value] : head.headers.fields()) {
+      if (state.checksums || !name.starts_with("x-amz-checksum-")) continue;
+      return refuse(400, "InvalidArgument", str_cat("Unsupported header '", name, "'"));
+    }
     if (key.empty()) return head.method == net::Method::kGet ? list() : not_implemented();
     if (key.size() > 1024) return refuse(400, "KeyTooLongError");
     switch (head.method) {
@@ -262,7 +269,11 @@ struct S3Fake::Exchange {
 
   void get() REQUIRES(state.mutex) {
     auto found = state.objects.find(key);
-    if (found == state.objects.end()) return refuse(404, "NoSuchKey", "no such key");
+    const bool absent = found == state.objects.end();
+    if (!state.rights.read || (absent && !state.rights.tells_absent)) {
+      return refuse(403, "AccessDenied", "Access Denied");
+    }
+    if (absent) return refuse(404, "NoSuchKey", "no such key");
     const Object& object = found->second;
     const net::ByteRange range = net::parse_range(head.headers.get("Range"), object.bytes.size());
     if (range.kind == net::ByteRange::Kind::kUnsatisfiable) return refuse(416, "InvalidRange");
@@ -283,6 +294,7 @@ struct S3Fake::Exchange {
 
   void list() REQUIRES(state.mutex) {
     if (parameters["list-type"] != "2") return not_implemented();
+    if (!state.rights.list) return refuse(403, "AccessDenied", "Access Denied");
     for (const auto& [name, value] : parameters) {
       if (name != "list-type" && name != "prefix" && name != "continuation-token") {
         return not_implemented();
@@ -375,6 +387,13 @@ void S3Fake::handle(net::Request& request, net::Response& response) {
   }
   Exchange exchange(*state_, request.head(), *std::move(body));
   exchange.run();
+  {
+    MutexLock lock(state_->mutex);
+    if (state_->late_refusals && request.head().method == net::Method::kPost &&
+        exchange.parameters.contains("uploadId") && exchange.status >= 400) {
+      exchange.status = 200;
+    }
+  }
   if (exchange.status < 300) {
     if (fault == Fault::kLostAfter) return lose();
     if (fault == Fault::kErrorAfter) exchange.refuse(500, "InternalError");
@@ -455,6 +474,21 @@ void S3Fake::set_conditional(bool knows) {
 void S3Fake::set_clock_ahead_ms(int64_t ms) {
   MutexLock lock(state_->mutex);
   state_->ahead_ms = ms;
+}
+
+void S3Fake::set_rights(Rights rights) {
+  MutexLock lock(state_->mutex);
+  state_->rights = rights;
+}
+
+void S3Fake::set_late_refusals(bool late) {
+  MutexLock lock(state_->mutex);
+  state_->late_refusals = late;
+}
+
+void S3Fake::set_checksums(bool knows) {
+  MutexLock lock(state_->mutex);
+  state_->checksums = knows;
 }
 
 std::map<std::string, std::string> S3Fake::objects() const {

@@ -53,6 +53,17 @@ class S3Fake {
   void set_quota(size_t bytes);
   void set_conditional(bool knows);  // whether it knows If-None-Match, else 501
   void set_clock_ahead_ms(int64_t ms);
+  // What its key may do. Without the right to list, Amazon says 403 of what is not there, too; and
+  // also with it, where it holds for a prefix only.
+  struct Rights {
+    bool list = true;
+    bool read = true;
+    bool tells_absent = true;
+  };
+  void set_rights(Rights rights);
+  // Refusals of the end of an upload in parts come as 200, with the error in the body.
+  void set_late_refusals(bool late);
+  void set_checksums(bool knows);  // whether it knows x-amz-checksum-..., else 400
 
   std::map<std::string, std::string> objects() const;
   size_t uploads() const;  // unfinished

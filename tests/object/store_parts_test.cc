@@ -119,6 +119,23 @@ TEST(S3AnswersTest, Lists) {
   EXPECT_FALSE(parse_azure_list("<EnumerationResults/>").ok());
 }
 
+TEST(S3AnswersTest, WhereAListGoesOnIsKeptAsItIs) {
+  const auto page = parse_s3_list(
+      "<ListBucketResult><IsTruncated>true</IsTruncated><NextContinuationToken> a&amp;b &#10;"
+      "</NextContinuationToken></ListBucketResult>");
+  ASSERT_TRUE(page.ok());
+  EXPECT_EQ(page->next, " a&b \n");
+  const auto blobs = parse_azure_list(
+      "<EnumerationResults><Blobs><Blob><Name>folder</Name><Properties><ResourceType>directory"
+      "</ResourceType><Content-Length>0</Content-Length></Properties></Blob><Blob><Name>folder/x"
+      "</Name><Properties><ResourceType>file</ResourceType><Content-Length>7</Content-Length>"
+      "</Properties></Blob></Blobs><NextMarker> m </NextMarker></EnumerationResults>");
+  ASSERT_TRUE(blobs.ok());
+  ASSERT_EQ(blobs->objects.size(), 1u);
+  EXPECT_EQ(blobs->objects[0].key, "folder/x");
+  EXPECT_EQ(blobs->next, " m ");
+}
+
 TEST(IniFileTest, Reads) {
   const auto file = parse_ini(
       "# c\n[default]\r\nAWS_Access_Key_Id = A=B\r\n; c\ns3 =\n  nested = 1\n[ profile x "

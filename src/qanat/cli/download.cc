@@ -1,5 +1,6 @@
 #include "qanat/cli/download.h"
 
+#include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -7,6 +8,7 @@
 #include <cerrno>
 #include <optional>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "qanat/api/file_stream.h"
@@ -100,15 +102,66 @@ Status check_range(std::string_view range) {
                           "write FIRST-LAST, FIRST- or -LENGTH, such as 0-99");
 }
 
-Status write_standard_output(std::string_view bytes) {
-  while (!bytes.empty()) {
-    const ssize_t wrote = write(STDOUT_FILENO, bytes.data(), bytes.size());
-    if (wrote < 0 && errno == EINTR) continue;
-    if (wrote < 0) return errno_status(errno, "standard output");
-    bytes.remove_prefix(static_cast<size_t>(wrote));
+// Where one file goes: a file that appears when it is whole; or, into what is no file (standard
+// output, a pipe, a device), the bytes as they come.
+class Output {
+ public:
+  // "" and "-" are standard output.
+  static Result<Output> open(const std::string& name) {
+    Output output(name);
+    if (name.empty() || name == "-") {
+      output.name_ = "standard output";
+      output.fd_ = STDOUT_FILENO;
+      return output;
+    }
+    struct stat info{};
+    const bool there = stat(name.c_str(), &info) == 0;
+    if (there && S_ISDIR(info.st_mode)) {
+      return failed_precondition(str_cat(name, " is a folder"),
+                                 "Name the file in it that is to be written.");
+    }
+    if (there && !S_ISREG(info.st_mode)) {
+      output.fd_ = ::open(name.c_str(), O_WRONLY | O_CLOEXEC | O_NOCTTY);
+      if (output.fd_ < 0) return errno_status(errno, name);
+      return output;
+    }
+    // A link is replaced, never followed: somebody else may have put it there.
+    const bool file_there = lstat(name.c_str(), &info) == 0 && S_ISREG(info.st_mode);
+    QANAT_ASSIGN_OR_RETURN(PartFile file,
+                           PartFile::create(name, file_there ? info.st_mode & 0777 : 0));
+    output.file_.emplace(std::move(file));
+    return output;
   }
-  return ok_status();
-}
+
+  Output(Output&& other) noexcept
+      : name_(std::move(other.name_)),
+        fd_(std::exchange(other.fd_, -1)),
+        file_(std::move(other.file_)) {}
+  Output& operator=(Output&&) = delete;
+  ~Output() {
+    if (fd_ > STDERR_FILENO) close(fd_);
+  }
+
+  bool is_file() const { return file_.has_value(); }
+  Status write(std::string_view bytes) {
+    if (file_) return file_->write(bytes);
+    while (!bytes.empty()) {
+      const ssize_t wrote = ::write(fd_, bytes.data(), bytes.size());
+      if (wrote < 0 && errno == EINTR) continue;
+      if (wrote < 0) return errno_status(errno, name_);
+      bytes.remove_prefix(static_cast<size_t>(wrote));
+    }
+    return ok_status();
+  }
+  Status commit() { return file_ ? file_->commit() : ok_status(); }
+
+ private:
+  explicit Output(std::string name) : name_(std::move(name)) {}
+
+  std::string name_;
+  int fd_ = -1;
+  std::optional<PartFile> file_;
+};
 
 }  // namespace
 
@@ -174,23 +227,17 @@ Status get_file(Cli& cli, const api::Address& address, const std::string& range,
           "get_file",
           {{"project", address.project}, {"repo", address.repo}, {"path", address.path}},
           {{"ref", address.ref.to_string()}}, range.empty() ? "" : "bytes=" + range));
-  const bool to_stdout = output.empty() || output == "-";
-  std::optional<PartFile> file;
-  if (!to_stdout) {
-    QANAT_ASSIGN_OR_RETURN(PartFile created, PartFile::create(output));
-    file.emplace(std::move(created));
-  }
+  QANAT_ASSIGN_OR_RETURN(Output file, Output::open(output));
   Progress progress(str_cat("get ", address.to_string()), answer->content_length().value_or(0),
-                    cli.quiet() || to_stdout);
+                    cli.quiet() || !file.is_file());
   std::vector<char> buffer(kPiece);
   while (true) {
     QANAT_ASSIGN_OR_RETURN(const size_t got, answer->read(buffer.data(), buffer.size()));
     if (got == 0) break;
-    const std::string_view bytes(buffer.data(), got);
-    QANAT_RETURN_IF_ERROR(to_stdout ? write_standard_output(bytes) : file->write(bytes));
+    QANAT_RETURN_IF_ERROR(file.write({buffer.data(), got}));
     progress.add(got);
   }
-  return to_stdout ? ok_status() : file->commit();
+  return file.commit();
 }
 
 }  // namespace qanat::cli

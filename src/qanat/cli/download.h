@@ -17,7 +17,8 @@ namespace qanat::cli {
 Status get_folder(Cli& cli, const api::Address& address, const std::string& folder);
 
 // Writes a file's bytes, or a range of them ("FIRST-LAST", "FIRST-" or "-LENGTH"; "": all), to
-// `output`; "" or "-" is standard output.
+// `output`; "" or "-" is standard output. A pipe or device is written to as it is; of a file that
+// is replaced, the permissions stay.
 Status get_file(Cli& cli, const api::Address& address, const std::string& range,
                 const std::string& output);
 

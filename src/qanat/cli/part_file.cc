@@ -1,6 +1,7 @@
 #include "qanat/cli/part_file.h"
 
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -26,7 +27,7 @@ Status write_all(int fd, std::string_view bytes, const std::string& path) {
 
 }  // namespace
 
-Result<PartFile> PartFile::create(std::string path) {
+Result<PartFile> PartFile::create(std::string path, unsigned permissions) {
   static std::atomic<uint64_t> next{0};
   const size_t slash = path.rfind('/');
   const std::string folder = slash == std::string::npos ? "" : path.substr(0, slash + 1);
@@ -34,10 +35,14 @@ Result<PartFile> PartFile::create(std::string path) {
   int fd = -1;
   do {  // a name may be left from a process of the same number
     temporary = str_cat(folder, ".qanat-", getpid(), "-", next.fetch_add(1), ".part");
-    fd = open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    // Never open to more people than in the end.
+    fd = open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC,
+              permissions == 0 ? 0666 : permissions & 0600);
   } while (fd < 0 && errno == EEXIST);
   if (fd < 0) return errno_status(errno, path);
-  return PartFile(std::move(path), std::move(temporary), fd);
+  PartFile file(std::move(path), std::move(temporary), fd);
+  if (permissions != 0 && fchmod(fd, permissions) != 0) return errno_status(errno, file.path_);
+  return file;
 }
 
 PartFile::PartFile(std::string path, std::string temporary, int fd)

@@ -14,7 +14,8 @@ namespace qanat::cli {
 
 class PartFile {
  public:
-  static Result<PartFile> create(std::string path);
+  // `permissions`: of a file that is replaced; 0: as of any new file.
+  static Result<PartFile> create(std::string path, unsigned permissions = 0);
   ~PartFile();
   PartFile(PartFile&& other) noexcept;
   PartFile& operator=(PartFile&&) = delete;

@@ -10,6 +10,8 @@
 #include <climits>
 #include <cstdlib>
 #include <ctime>
+#include <functional>
+#include <set>
 #include <thread>
 #include <utility>
 
@@ -30,6 +32,8 @@ constexpr int kAttempts = 3;
 constexpr uint64_t kRemembered = 1u << 20;
 // Files of several chunks whose content ids are asked for after a put, for the next one.
 constexpr size_t kMaxAsked = 10'000;
+// Paths that others changed on the branch; beyond it nothing that was put before is trusted.
+constexpr size_t kMaxChanged = 100'000;
 constexpr const char* kGoOn = "Run the same command again: it goes on where this one stopped.";
 
 class Descriptor {
@@ -120,7 +124,8 @@ class Attempt {
   struct Memory {
     std::string key;  // "": nothing is remembered
     bool trust_stamps = true;
-    std::string upload_id;  // of an interrupted run
+    std::set<std::string, std::less<>> changed;  // paths whose stamps are not trusted all the same
+    std::string upload_id;                       // of an interrupted run
     bool ask_for_all = false;
   };
 
@@ -185,7 +190,7 @@ class Attempt {
   // `stamp`: none if it is no regular file (a pipe that was named, say).
   Status give(const std::string& file, const std::string& path,
               const std::optional<FileStamp>& stamp) {
-    if (old_stamps_ != nullptr && stamp) {
+    if (old_stamps_ != nullptr && stamp && !memory_.changed.contains(path)) {
       if (const auto id = old_stamps_->find(path, *stamp)) {
         progress_.add_sent(0, stamp->size);
         progress_.add(stamp->size);
@@ -215,11 +220,13 @@ class Attempt {
                                  got = ::read(fd, buffer, room);
                                } while (got < 0 && errno == EINTR);
                                if (got < 0) return errno_status(errno, name);
-                               // Of a file, unlike of a pipe, less than was asked for is all that
-                               // there is.
-                               ended = before.has_value() && static_cast<size_t>(got) < room;
                                progress_.add(static_cast<uint64_t>(got));
                                size += static_cast<uint64_t>(got);
+                               // Saves asking once more for the end. Less than was asked for is no
+                               // end by itself: files of /proc and some of network file systems
+                               // come in pieces.
+                               ended = before && before->size > 0 && size >= before->size &&
+                                       static_cast<size_t>(got) < room;
                                return static_cast<size_t>(got);
                              }));
       if (!more) break;
@@ -257,6 +264,7 @@ class Attempt {
         const auto id = Hash::from_hex(info->hash);
         if (id.ok()) new_stamps_->set(record, *id);
       }
+      new_stamps_->set_commit(commit->id);
     }
     new_stamps_->keep();
   }
@@ -272,15 +280,39 @@ class Attempt {
   Uploader uploader_;                                          // last: its threads call note()
 };
 
-// The upload of an interrupted run, if the server still has it.
-std::string find_live_upload(Connection& server, const LocalPut& put, const std::string& key) {
+// The upload of an interrupted run, if the server still has it; `ended`, if given: whether there
+// was one that it has not any more.
+std::string find_live_upload(Connection& server, const LocalPut& put, const std::string& key,
+                             bool* ended = nullptr) {
   const auto id = find_upload(key);
   if (!id) return "";
   const auto answer =
       server.exchange_bytes("upload_have", {{"project", put.address.project}, {"upload", *id}}, "");
   if (answer.code() != Code::kNotFound) return *id;
   forget_upload(key);
+  if (ended != nullptr) *ended = true;
   return "";
+}
+
+// What differs on the branch from what the put left there that the stat cache is of. Nothing: it is
+// not known, or too much.
+std::optional<std::set<std::string, std::less<>>> changed_since(Connection& server,
+                                                                const LocalPut& put,
+                                                                const std::string& key) {
+  const std::string commit = StatCacheReader(key).commit();
+  if (commit.empty()) return std::nullopt;
+  std::set<std::string, std::less<>> paths;
+  Parameters query = {
+      {"ref", put.address.ref.to_string()}, {"base", commit}, {"path", put.address.path}};
+  while (paths.size() <= kMaxChanged) {
+    const auto page = server.get<api::List<api::FileDiff>>(
+        "diff_files", {{"project", put.address.project}, {"repo", put.address.repo}}, query);
+    if (!page.ok()) return std::nullopt;
+    for (const api::FileDiff& diff : page->items) paths.insert(diff.path.substr(1));
+    if (page->next.empty()) return paths;
+    query["page"] = page->next;
+  }
+  return std::nullopt;
 }
 
 }  // namespace
@@ -301,7 +333,15 @@ Status put_local(Cli& cli, const LocalPut& put) {
     memory.key = put_key({server->server(), put.address.project, put.address.repo,
                           put.address.ref.to_string(), put.address.path, absolute(put.source),
                           put.append ? "append" : "", put.folder ? "folder" : ""});
-    memory.upload_id = find_live_upload(*server, put, memory.key);
+    bool ended = false;
+    memory.upload_id = find_live_upload(*server, put, memory.key, &ended);
+    if (ended && put.append) {
+      return failed_precondition(
+          "an earlier run of this command was cut off after it had sent everything, or more than a "
+          "day ago: its bytes may have been appended already",
+          str_cat("Look at ", put.address.to_string(),
+                  ". If they are not there, run the same command again."));
+    }
     memory.trust_stamps = !from_stdin;
   }
   const InterruptNotice notice;
@@ -319,8 +359,12 @@ Status put_local(Cli& cli, const LocalPut& put) {
     }
     const bool again = attempt < kAttempts && !from_stdin;
     if (again && status.code() == Code::kConflict) {
-      // Something that was counted on is there no more: ask for everything, trust nothing.
-      memory.trust_stamps = false;
+      // Something that was counted on is there no more. Asks for all chunks, and reads the files
+      // again that others changed on the branch; all files, if these are not known, or that was not
+      // it.
+      auto changed = attempt == 1 ? changed_since(*server, put, memory.key) : std::nullopt;
+      memory.trust_stamps = memory.trust_stamps && changed.has_value();
+      if (changed) memory.changed = *std::move(changed);
       memory.ask_for_all = true;
       memory.upload_id = find_live_upload(*server, put, memory.key);
       continue;

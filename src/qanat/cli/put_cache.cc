@@ -17,7 +17,9 @@ namespace qanat::cli {
 namespace {
 
 constexpr std::string_view kUploadMagic = "QNUP1\n";
-constexpr std::string_view kStatMagic = "QNSTAT1\n";
+constexpr std::string_view kStatMagic = "QNSTAT2\n";
+constexpr size_t kCommitAt = 8 + 8;  // after the magic and the time
+constexpr size_t kCommitSize = 16;
 constexpr size_t kFixed = 4 * 8 + Hash::kSize + 8;  // of a record, after its path
 constexpr size_t kMaxRecord = 16u << 10;
 constexpr int64_t kOldSeconds = 30LL * 24 * 3600;
@@ -92,12 +94,14 @@ StatCacheReader::StatCacheReader(const std::string& key) {
   FILE* file = std::fopen(path.c_str(), "re");
   if (file == nullptr) return;
   file_ = file;
-  char head[16];
+  char head[kCommitAt + kCommitSize];
   if (std::fread(head, 1, sizeof head, file) != sizeof head ||
       std::string_view(head, kStatMagic.size()) != kStatMagic) {
     return;
   }
   scan_ns_ = static_cast<int64_t>(load_u64(head + kStatMagic.size()));
+  const std::string_view commit(head + kCommitAt, kCommitSize);
+  if (commit.find_first_not_of('\0') != std::string_view::npos) commit_ = to_hex(commit);
   record_ = read();
 }
 
@@ -149,6 +153,7 @@ StatCacheWriter::StatCacheWriter(const std::string& key, int64_t scan_ns)
   if (file_ == nullptr) return;
   std::string head(kStatMagic);
   put_u64(head, static_cast<uint64_t>(scan_ns));
+  head.resize(kCommitAt + kCommitSize);
   std::fwrite(head.data(), 1, head.size(), stream(file_));
   offset_ = head.size();
 }
@@ -199,6 +204,13 @@ void StatCacheWriter::set(uint64_t record, const Hash& id) {
   bytes.replace(bytes.size() - Hash::kSize, Hash::kSize, id.view());
   put_u64(bytes, hash64(bytes));
   (void)!pwrite(fd, bytes.data(), bytes.size(), static_cast<off_t>(record) + 4);
+}
+
+void StatCacheWriter::set_commit(std::string_view id) {
+  if (file_ == nullptr || std::fflush(stream(file_)) != 0) return;
+  const auto bytes = from_hex(id);
+  if (!bytes.ok() || bytes->size() != kCommitSize) return;
+  (void)!pwrite(fileno(stream(file_)), bytes->data(), bytes->size(), kCommitAt);
 }
 
 void StatCacheWriter::keep() {

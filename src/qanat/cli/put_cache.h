@@ -6,9 +6,10 @@
 // local source. They are replaced by renaming, so a reader finds a whole one. Formats are of this
 // machine only and carry a version; what does not read back is ignored.
 //   uploads/<key>   "QNUP1\n", the id of the upload
-//   stat/<key>      "QNSTAT1\n"; u64 time of the scan (ns since 1970); then records in walk order:
-//                   u32 length of what follows; bytes path; u64 size, mtime ns, ctime ns, inode;
-//                   32 content id; u64 XXH3-64 of all that from `path` on
+//   stat/<key>      "QNSTAT2\n"; u64 time of the scan (ns since 1970); 16 id of the commit that the
+//                   put made (zeros: not known); then records in walk order: u32 length of what
+//                   follows; bytes path; u64 size, mtime ns, ctime ns, inode; 32 content id; u64
+//                   XXH3-64 of all that from `path` on
 #pragma once
 
 #include <cstdint>
@@ -42,6 +43,8 @@ class StatCacheReader {
   // ascend. A file whose times are not older than the scan that read it is not trusted: it may have
   // changed in the same tick of the file system's clock ("racily clean").
   std::optional<Hash> find(std::string_view path, const FileStamp& stamp);
+  // The commit that holds the files as they were put; "" if it is not known.
+  const std::string& commit() const { return commit_; }
 
  private:
   struct Record {
@@ -53,6 +56,7 @@ class StatCacheReader {
 
   void* file_ = nullptr;  // FILE
   int64_t scan_ns_ = 0;
+  std::string commit_;
   std::optional<Record> record_;
 };
 
@@ -66,6 +70,8 @@ class StatCacheWriter {
   // In walk order. A zero id is set later: the answer names the record (0: none was written).
   uint64_t add(std::string_view path, const FileStamp& stamp, const Hash& id);
   void set(uint64_t record, const Hash& id);
+  // The commit that the put made, by its id.
+  void set_commit(std::string_view id);
   // It becomes the cache of its key; old ones of other keys (not used for 30 days) go.
   void keep();
 

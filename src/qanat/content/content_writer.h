@@ -86,7 +86,7 @@ class ContentWriter : public BlobWriter {
   // To be called before the caller reads content that the write will refer to, but that neither
   // add() sees nor the transaction compares the owner of: copies out of other commits, results
   // found by key, another job's trees. From then on recheck() gives kConflict once anything more is
-  // condemned.
+  // condemned, or is still that may have been needed at this call.
   virtual Status rely_on_epoch() = 0;
 
   // Bytes of packs written so far, and blobs.

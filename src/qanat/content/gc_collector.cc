@@ -79,7 +79,7 @@ class Collector : public GcCollector {
   Status copy();
   Status commit_copies();
   Status condemn();
-  Status begin_rescue();
+  Status begin_rescue(int64_t condemned_at);
   Status rescue();
   Status check_rescued_chunks();
   Result<Progress> await();
@@ -451,8 +451,8 @@ Status Collector::decide() {
   for (const auto& [pack, weight] : weights_) {
     if (pack.epoch >= safe_) report_.young_bytes += weight.bytes - weight.live_bytes;
   }
-  // Packs that the index does not name at all.
-  QANAT_RETURN_IF_ERROR(context_.objects->list(
+  // Packs that the index does not name at all. Where nothing may be listed, they stay.
+  const Status listed = context_.objects->list(
       str_cat("packs/", project_, "/"), [&](const object::ObjectInfo& object) -> Status {
         const auto pack = parse_pack_object_key(object.key);
         if (!pack.ok() || pack->epoch >= safe_ || weights_.contains(*pack)) return ok_status();
@@ -460,7 +460,8 @@ Status Collector::decide() {
           judgement_.dead_bytes += static_cast<uint64_t>(object.size);
         }
         return ok_status();
-      }));
+      });
+  if (listed.code() != Code::kPermissionDenied) QANAT_RETURN_IF_ERROR(listed);
   report_.holders = marker_->holders();
   report_.dead_bytes = judgement_.dead_bytes;
   report_.dead_packs = judgement_.dead.size();
@@ -678,13 +679,13 @@ Status Collector::condemn() {
   transaction.put(gc_collection_key(project_), encode_collection(record_));
   QANAT_ASSIGN_OR_RETURN(const auto done, commit(std::move(transaction)));
   if (!done) return unavailable("the epoch was moved by somebody else", "this is tried again");
-  return begin_rescue();
+  return begin_rescue(*done);
 }
 
 // --- Rescue ---
 
-Status Collector::begin_rescue() {
-  QANAT_ASSIGN_OR_RETURN(revision_, revision_now());
+Status Collector::begin_rescue(int64_t condemned_at) {
+  revision_ = condemned_at;
   QANAT_RETURN_IF_ERROR(index_.refresh());
   marker_->watch_new(
       [this](const BlobRef&, const chunk::BlobLocation& location) -> Status {

@@ -22,7 +22,7 @@
 //  8. Condemn:  packs of epochs below `safe` in which nothing is marked, or all that is was copied,
 //               get a key `condemned/...`, and collection := "condemned" with the first of them; at
 //               last, in one transaction, epoch := epoch + 1. Call its revision C.
-//  9. Rescue:   walk the roots of S' >= C, less what is marked; packs of what is newly marked lose
+//  9. Rescue:   walk the roots of S' = C, less what is marked; packs of what is newly marked lose
 //               their condemned key. Then collection := "rescued".
 // 10. Await:    until the grace of readers is over, and all sessions say at least the epoch of C.
 // 11. Sweep:    entries that point to condemned packs leave the index, hidden ones too; then the
@@ -43,7 +43,7 @@
 //  unless
 //      step 7 copied b, and the index named the copy before C. A newer registration of b names a
 //      pack that its writer wrote. Either way the index does not name P.
-//  (b) b reached by a root that became visible by a T with S < T < C and still is at S': step 9
+//  (b) b reached by a root that became visible by a T with S < T < C and still is at C: step 9
 //      walks it and rescues P.
 //  (c) ... by a T > C. T's writer compared an epoch read after C, so it knew P as condemned (the
 //      condemned key is put before C and removed only by a rescue or by the sweep of P, of which
@@ -51,7 +51,8 @@
 //      it replaced that. What it refers to without having added it hangs in a tree of which T
 //      compares that its owner is unchanged (the branch's head, the open commit), and so in a root
 //      that was visible before T: by induction (a), (b) or (c); or it called rely_on_epoch(), and
-//      then T fails if anything was condemned since.
+//      then T fails if anything was condemned since, or had been and was not "rescued" yet (a root
+//      that it read might have gone before the walk).
 //  (d) ... by a root that comes back: undelete moves it out of the trash in one transaction that
 //      compares the trash's record, so it was a root all the time; records whose time is over are
 //      removed in step 2, before S.

@@ -47,6 +47,7 @@ Result<CollectionRecord> parse_collection(std::string_view bytes) {
   record.phase = static_cast<CollectionRecord::Phase>(phase);
   QANAT_ASSIGN_OR_RETURN(record.epoch, in.varint());
   QANAT_ASSIGN_OR_RETURN(const uint64_t time, in.varint());
+  if (time > INT64_MAX) return data_loss("a collection's record has an impossible time");
   record.time_ms = static_cast<int64_t>(time);
   QANAT_RETURN_IF_ERROR(in.expect_end());
   return record;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <map>
+#include <memory>
 #include <optional>
 #include <set>
 #include <unordered_map>
@@ -10,6 +11,7 @@
 #include "qanat/base/counters.h"
 #include "qanat/base/string.h"
 #include "qanat/base/thread_annotations.h"
+#include "qanat/content/gc_records.h"
 #include "qanat/content/pack_stream.h"
 
 namespace qanat::content {
@@ -168,8 +170,9 @@ class PackingWriter : public ContentWriter {
   uint64_t next_batch_ = 1;
   std::map<chunk::PackId, Relied> relied_;  // packs of blobs that were not written again
   size_t relied_blobs_ = 0;
-  bool strict_ = false;  // rely_on_epoch()
-  uint64_t pin_ = 0;     // of EpochPins
+  // Once rely_on_epoch() was called: the packs that may be condemned.
+  std::shared_ptr<const std::set<chunk::PackId>> strict_;
+  uint64_t pin_ = 0;  // of EpochPins
   // A transaction with these registrations may have been sent.
   mutable std::vector<uint32_t> offered_;
 
@@ -247,8 +250,15 @@ Status PackingWriter::begin() {
 }
 
 Status PackingWriter::rely_on_epoch() {
-  strict_ = true;
-  return begin();
+  if (strict_) return ok_status();
+  QANAT_RETURN_IF_ERROR(begin());
+  // Read after the condemned packs. Those that are not rescued yet may hold what is live; if that
+  // is lost from sight before the collector looks (or the next one, should it die), they go.
+  QANAT_ASSIGN_OR_RETURN(const auto collection,
+                         read_collection(*context_.meta, context_.blobs->project()));
+  const bool rescued = !collection || collection->phase == CollectionRecord::Phase::kRescued;
+  strict_ = rescued ? epoch_->condemned : std::make_shared<const std::set<chunk::PackId>>();
+  return ok_status();
 }
 
 void PackingWriter::rely(const chunk::PackId& pack, const BlobRef& ref) {
@@ -688,9 +698,12 @@ Status PackingWriter::recheck() {
   }
   QANAT_ASSIGN_OR_RETURN(Epoch now, context_.epochs->current());
   if (now.revision == epoch_->revision) return ok_status();
-  if (strict_ && !std::includes(epoch_->condemned->begin(), epoch_->condemned->end(),
-                                now.condemned->begin(), now.condemned->end())) {
-    return collected();
+  if (strict_) {
+    if (!std::includes(strict_->begin(), strict_->end(), now.condemned->begin(),
+                       now.condemned->end())) {
+      return collected();
+    }
+    strict_ = now.condemned;
   }
   // First of all: nothing is looked for in what is condemned now.
   epoch_ = std::move(now);

@@ -538,7 +538,7 @@ Status SegmentIndexImpl::drop_entries(const std::function<bool(std::string_view)
 
 Status SegmentIndexImpl::remove_orphans(uint64_t safe) {
   std::set<std::string> found;
-  QANAT_RETURN_IF_ERROR(
+  const Status listed =
       objects_->list(keys_.object_prefix, [&](const object::ObjectInfo& object) -> Status {
         // <epoch>-<id>, written to be registered; or <id>-<number> of a compaction, whose record
         // names it before it is written and as long as it can be put in place.
@@ -547,7 +547,10 @@ Status SegmentIndexImpl::remove_orphans(uint64_t safe) {
         const auto epoch = from_hex16(split_once(name, '-').first);
         if (!epoch.ok() || *epoch < safe) found.insert(object.key);
         return ok_status();
-      }));
+      });
+  // Where nothing may be listed, what nobody names is not found: it stays.
+  if (listed.code() == Code::kPermissionDenied) return ok_status();
+  QANAT_RETURN_IF_ERROR(listed);
   // Read after the list: what was registered meanwhile is named.
   QANAT_ASSIGN_OR_RETURN(meta::RangeResult records,
                          meta_->range(meta::KeyRange::prefix(keys_.prefix)));

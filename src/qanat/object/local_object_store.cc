@@ -138,12 +138,19 @@ Status LocalObjectStore::check_space(uint64_t bytes, bool may_use_reserve) const
 }
 
 Status LocalObjectStore::make_folder(const std::string& folder) {
-  {
-    MutexLock lock(mutex_);
-    if (folders_.contains(folder)) return ok_status();
-  }
-  QANAT_RETURN_IF_ERROR(files_.make_directories(folder));
   MutexLock lock(mutex_);
+  return make_known(folder);
+}
+
+// A folder that is there already may have been made by a process that was killed before it could
+// make it durable: so its entry is synced here once, whoever made it.
+Status LocalObjectStore::make_known(const std::string& folder) {
+  if (folder.size() <= root_.size() || folders_.contains(folder)) return ok_status();
+  const std::string parent = parent_directory(folder);
+  QANAT_RETURN_IF_ERROR(make_known(parent));
+  const auto found = files_.stat(folder);
+  QANAT_RETURN_IF_ERROR(files_.make_directories(folder));
+  if (found.ok()) QANAT_RETURN_IF_ERROR(files_.sync_directory(parent));
   folders_.insert(folder);
   return ok_status();
 }

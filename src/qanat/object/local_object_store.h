@@ -4,7 +4,7 @@
 // written through a small buffer; finish() costs one sync of the file and one of its folder. There
 // is no rename: nothing refers to an object before it is finished, so half an object is garbage
 // like any other, found by listing and removed by garbage collection. The parent folders of a new
-// object are made durable when they are created, which happens once per folder.
+// object are made durable before it is created, which is looked after once per folder and process.
 //
 // Counters: qanat_object_file_syncs_total, qanat_object_directory_syncs_total,
 // qanat_objects_created_total, qanat_object_reads_total, qanat_object_written_bytes_total,
@@ -53,6 +53,7 @@ class LocalObjectStore : public ObjectStore {
   LocalObjectStore(FileSystem& files, std::string root, LocalObjectStoreOptions options);
   std::string path_of(std::string_view key) const;
   Status make_folder(const std::string& folder);
+  Status make_known(const std::string& folder) REQUIRES(mutex_);
   Status list_folder(const std::string& folder, const std::string& key_prefix,
                      std::string_view prefix, const Visitor& each) const;
 

@@ -93,7 +93,8 @@ class ObjectStore {
 
   // Calls `each` for every object whose key begins with `prefix`, ascending bytewise; of a local
   // folder also for unfinished ones. Stops at the first error of `each` and returns it. Objects
-  // that come or go meanwhile may be seen or not.
+  // that come or go meanwhile may be seen or not. kPermissionDenied: this installation may not
+  // list; everything else works without.
   using Visitor = std::function<Status(const ObjectInfo&)>;
   virtual Status list(std::string_view prefix, const Visitor& each) const = 0;
 

@@ -36,8 +36,8 @@ Result<std::unique_ptr<ObjectStore>> open_object_store(std::string_view url,
 Result<std::unique_ptr<ObjectStore>> open_object_store(const StoreUrl& url,
                                                        const OpenOptions& options);
 
-// Writes, reads in part, and removes a small object under probe/. Not OK: the store cannot be used,
-// and the hint says what to do about it.
+// Writes, reads in part, lists and removes a small object under probe/. Not OK: the store cannot be
+// used, and the hint says what to do about it. That it may not be listed is only worth a warning.
 Status probe_object_store(ObjectStore& store);
 
 }  // namespace qanat::object

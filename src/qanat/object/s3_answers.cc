@@ -43,7 +43,8 @@ Result<ListPage> parse_s3_list(std::string_view body) {
   }
   const std::string_view truncated = root.child_text("IsTruncated");
   if (truncated == "true") {
-    page.next = root.child_text("NextContinuationToken");
+    // As it is: some stores give the last key, spaces and all.
+    if (const XmlElement* next = root.child("NextContinuationToken")) page.next = next->text;
     if (page.next.empty()) return data_loss("the store's list is cut off and does not go on");
   } else if (truncated != "false") {
     return data_loss("the store's list does not say whether it goes on");

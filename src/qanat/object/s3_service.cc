@@ -14,10 +14,12 @@ namespace qanat::object {
 namespace {
 
 constexpr std::string_view kWriteIdHeader = "x-amz-meta-qanat-write";
+constexpr std::string_view kGoogleWriteIdHeader = "x-goog-meta-qanat-write";
 constexpr std::string_view kChecksumHeader = "x-amz-checksum-sha256";
 constexpr int kHurriedAttempts = 2;
 constexpr uint64_t kMaxListBytes = 8 << 20;
 constexpr int64_t kSkewWorthSaying = 5 * 60'000;
+constexpr int kMostConditionsRefused = 64;
 
 const std::string& hash_of_nothing() {
   static const std::string hash = sha256("").to_hex();
@@ -169,6 +171,10 @@ Refusal S3Service::judge(const StoreRequest& request, const StoreAnswer& answer)
   const S3Error error = parse_s3_error(answer.body);
   const std::string said = what_it_said(answer, error);
   const std::string_view code = error.code;
+  const bool silent = request.method == net::Method::kHead;  // no body, so no code
+  if (request.forbidden != nullptr) {
+    *request.forbidden = answer.status == 403 && (silent || code == "AccessDenied");
+  }
   if (answer.status == 507 || code.find("Quota") != std::string_view::npos ||
       code.find("StorageFull") != std::string_view::npos) {
     return {Kind::kFinal,
@@ -178,9 +184,13 @@ Refusal S3Service::judge(const StoreRequest& request, const StoreAnswer& answer)
       is_one_of(code, {"SlowDown", "Throttling", "ThrottlingException", "RequestLimitExceeded"})) {
     return {Kind::kThrottled, unavailable(said, "the store is busy; try again later")};
   }
-  if (answer.status == 501 && request.headers.has("If-None-Match") &&
-      conditional_.exchange(false)) {
-    return {Kind::kAgain, unavailable(said)};
+  if (answer.status == 501 && request.headers.has("If-None-Match")) {
+    // Those that are under way have been sent with the condition, too. A store that says so of what
+    // is sent without it must be believed at last.
+    conditional_ = false;
+    if (conditions_refused_.fetch_add(1) < kMostConditionsRefused) {
+      return {Kind::kAgain, unavailable(said)};
+    }
   }
   if (answer.status == 408 || (answer.status >= 500 && answer.status != 501) ||
       is_one_of(code, {"RequestTimeout", "BadDigest", "XAmzContentSHA256Mismatch",
@@ -188,7 +198,6 @@ Refusal S3Service::judge(const StoreRequest& request, const StoreAnswer& answer)
                        "ConditionalRequestConflict"})) {
     return {Kind::kAgain, unavailable(said, "try again later")};
   }
-  const bool silent = request.method == net::Method::kHead;  // no body, so no code
   if (is_one_of(code, {"ExpiredToken", "InvalidAccessKeyId", "InvalidToken", "TokenRefreshRequired",
                        "SignatureDoesNotMatch"}) ||
       (silent && (answer.status == 403 || answer.status == 400))) {
@@ -245,6 +254,11 @@ Status S3Service::advice(const StoreRequest& request, const StoreAnswer& answer,
                       options_.bucket));
   }
   if (answer.status == 413 || error.code == "EntityTooLarge") return too_large(said);
+  if (options_.checksum == StoreUrl::Checksum::kSha256 &&
+      to_lower(error.message).find("checksum") != std::string::npos) {
+    return failed_precondition(
+        said, "this store seems not to know SHA-256 checksums: add checksum=md5 to its URL");
+  }
   return failed_precondition(str_cat(said, " (", net::method_name(request.method), " at ",
                                      options_.endpoint.authority(), ")"),
                              "check that the store's URL names an S3 endpoint");
@@ -284,11 +298,40 @@ Result<bool> S3Service::has_bytes(const std::string& key, std::string_view bytes
 }
 
 Result<bool> S3Service::is_mine(const std::string& key, const WriteId& id, int64_t size) {
-  const auto answer = client_.run(request(net::Method::kHead, key));
+  StoreRequest head = request(net::Method::kHead, key);
+  const auto answer = read(head, key);
   if (answer.code() == Code::kNotFound) return false;
   if (!answer.ok()) return answer.status();
-  return answer->headers.get(kWriteIdHeader) == id &&
-         answer->headers.get("Content-Length") == std::to_string(size);
+  // Google takes Amazon's name of the header, and may answer with its own.
+  const bool mine =
+      answer->headers.get(kWriteIdHeader) == id || answer->headers.get(kGoogleWriteIdHeader) == id;
+  return mine && answer->headers.get("Content-Length") == std::to_string(size);
+}
+
+Result<StoreAnswer> S3Service::read(StoreRequest& request, const std::string& key,
+                                    const StoreClient::Check& check) {
+  bool forbidden = false;
+  request.forbidden = &forbidden;
+  Result<StoreAnswer> answer = client_.run(request, check);
+  if (answer.ok()) {
+    has_read_ = true;
+    return answer;
+  }
+  return !forbidden ? answer.status() : why_forbidden(key, answer.status());
+}
+
+Status S3Service::why_forbidden(const std::string& key, const Status& refused) {
+  // Also tells a wrong key from a missing right, which an answer without a body does not.
+  const auto listed = list(key, "");
+  if (listed.ok()) {
+    const bool there = !listed->objects.empty() && listed->objects[0].key == key;
+    return there ? refused : not_found("no such object");
+  }
+  if (listed.code() != Code::kPermissionDenied) return listed.status();
+  if (!has_read_) return refused;
+  return not_found(
+      "no such object (or no right to read it: the key may not list the bucket, so the store says "
+      "the same of both)");
 }
 
 Result<std::string> S3Service::begin_upload(const std::string& key, const WriteId& id) {
@@ -335,17 +378,24 @@ Status S3Service::complete_upload(const std::string& key, const std::string& upl
   post.headers.set("Content-Type", "application/xml");
   post.headers.set("If-None-Match", "*");
   bool unsure = false;
-  const Status status = client_
-                            .run(
-                                post,
-                                [](const StoreAnswer& answer) -> Status {
-                                  S3Error error;
-                                  QANAT_RETURN_IF_ERROR(parse_s3_completed(answer.body, error));
-                                  if (error.code.empty()) return ok_status();
-                                  return unavailable(what_it_said(answer, error));
-                                },
-                                &unsure)
-                            .status();
+  S3Error error;  // in an answer of 200
+  Status status = client_
+                      .run(
+                          post,
+                          [&error](const StoreAnswer& answer) -> Status {
+                            QANAT_RETURN_IF_ERROR(parse_s3_completed(answer.body, error));
+                            if (error.code.empty() ||
+                                is_one_of(error.code, {"NoSuchUpload", "PreconditionFailed"})) {
+                              return ok_status();  // nothing to try again
+                            }
+                            return unavailable(what_it_said(answer, error));
+                          },
+                          &unsure)
+                      .status();
+  if (status.ok() && error.code == "NoSuchUpload") status = not_found("no such upload");
+  if (status.ok() && error.code == "PreconditionFailed") {
+    status = already_exists("the key has an object");
+  }
   // The upload is gone, or the object is there: perhaps by an attempt that seemed to fail.
   const bool ended = status.code() == Code::kNotFound || status.code() == Code::kAlreadyExists;
   if (!ended) return status;
@@ -373,9 +423,9 @@ Result<std::string> S3Service::get(const std::string& key, int64_t offset, int64
     get.headers.set("x-amz-checksum-mode", "ENABLED");
   }
   get.max_answer_bytes = static_cast<uint64_t>(length);
-  QANAT_ASSIGN_OR_RETURN(StoreAnswer answer, client_.run(get, [&](const StoreAnswer& given) {
-    return check_read(given, offset, length);
-  }));
+  QANAT_ASSIGN_OR_RETURN(StoreAnswer answer, read(get, key, [&](const StoreAnswer& given) {
+                           return check_read(given, offset, length);
+                         }));
   if (static_cast<int64_t>(answer.body.size()) < length) {
     return data_loss(str_cat("it ends at ", offset + static_cast<int64_t>(answer.body.size()),
                              ", before the end of a read of ", length, " bytes at ", offset));
@@ -384,8 +434,15 @@ Result<std::string> S3Service::get(const std::string& key, int64_t offset, int64
 }
 
 Result<int64_t> S3Service::size(const std::string& key) {
-  QANAT_ASSIGN_OR_RETURN(const StoreAnswer answer, client_.run(request(net::Method::kHead, key)));
-  const auto size = parse_i64(answer.headers.get("Content-Length"));
+  StoreRequest head = request(net::Method::kHead, key);
+  const auto answer = read(head, key);
+  if (answer.code() == Code::kNotFound) {
+    // An answer without a body does not say whether it is the bucket that is missing.
+    const auto listed = list(key, "");
+    if (!listed.ok() && listed.code() != Code::kPermissionDenied) return listed.status();
+  }
+  if (!answer.ok()) return answer.status();
+  const auto size = parse_i64(answer->headers.get("Content-Length"));
   if (!size.ok() || *size < 0) return data_loss("the store does not say how long an object is");
   return *size;
 }
@@ -403,15 +460,18 @@ Result<ListPage> S3Service::list(const std::string& prefix, const std::string& f
   if (!prefix.empty()) str_append(query, "&prefix=", net::encode_path_segment(prefix));
   StoreRequest get = request(net::Method::kGet, "", query);
   get.max_answer_bytes = kMaxListBytes;
+  bool forbidden = false;
+  get.forbidden = &forbidden;
   ListPage page;
-  QANAT_RETURN_IF_ERROR(client_
+  const Status status = client_
                             .run(get,
                                  [&](const StoreAnswer& answer) -> Status {
                                    QANAT_ASSIGN_OR_RETURN(page, parse_s3_list(answer.body));
                                    return ok_status();
                                  })
-                            .status());
-  return page;
+                            .status();
+  if (status.ok()) return page;
+  return forbidden ? permission_denied(status.message(), status.hint()) : status;
 }
 
 Result<PresignedRequest> S3Service::presigned(net::Method method, const std::string& key,

@@ -8,6 +8,9 @@
 //
 // One object per key: writes are conditional (If-None-Match: *) unless the store says that it knows
 // no such thing.
+//
+// The right to list is not needed. Without it a store says 403 of an object that is not there, as
+// of one that may not be read: once anything was read, the first is what it is taken for.
 #pragma once
 
 #include <atomic>
@@ -75,6 +78,12 @@ class S3Service : public BlobService, private StoreDialect {
   void set_body(StoreRequest& request, std::string_view bytes) const;
   // Of an answer to written bytes.
   Status check_written(const StoreRequest& request, const StoreAnswer& answer) const;
+  // A GET or HEAD of an object; kNotFound if it is not there.
+  Result<StoreAnswer> read(StoreRequest& request, const std::string& key,
+                           const StoreClient::Check& check = {});
+  // What it means that reading `key` was refused with `refused`: to who may not list, S3 says the
+  // same of what is not there.
+  Status why_forbidden(const std::string& key, const Status& refused);
   // After an unsure answer: whether what is under the key now is what this write was to leave
   // there.
   Result<bool> has_bytes(const std::string& key, std::string_view bytes);
@@ -89,6 +98,8 @@ class S3Service : public BlobService, private StoreDialect {
   Clock& clock_;
   const net::Url base_;  // with the bucket
   std::atomic<bool> conditional_;
+  std::atomic<int> conditions_refused_{0};
+  std::atomic<bool> has_read_{false};  // an object was read: the key has the right to
   StoreClient client_;
 };
 

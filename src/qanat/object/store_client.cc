@@ -186,11 +186,18 @@ Result<StoreAnswer> StoreClient::run(const StoreRequest& request, const Check& c
                         milliseconds(bytes * 1000 / std::max<int64_t>(options_.slowest, 1));
   const int max_attempts = request.max_attempts > 0 ? request.max_attempts : options_.max_attempts;
   bool key_renewed = false;
+  Status before;  // what the attempt before this one ended with
   for (int number = 1;; ++number) {
     Attempt attempt = try_once(request, check, deadline);
     if (attempt.answer) return *std::move(attempt.answer);
     const Status& status = attempt.refusal.status;
-    if (attempt.refusal.kind == Refusal::Kind::kFinal) return status;
+    if (attempt.refusal.kind == Refusal::Kind::kFinal) {
+      // No attempt ends so: it was not made any more. What went wrong is what the one before says.
+      if (status.code() == Code::kDeadlineExceeded && !before.ok()) {
+        return before.with_context(str_cat("after ", number - 1, " attempts"));
+      }
+      return status;
+    }
     if (attempt.refusal.kind == Refusal::Kind::kKey) {
       // Once at once; afterwards as if there were no other, lest two bad keys take turns.
       if (key_renewed || !dialect_.renew_key(attempt.key)) return status;
@@ -212,6 +219,7 @@ Result<StoreAnswer> StoreClient::run(const StoreRequest& request, const Check& c
     }
     if (attempt.retry_after) limit_.pause_until(next);
     if (!sleep_until(next, signal_of(request))) return cancelled("given up");
+    before = status;
     counters().retries.add();
   }
 }

@@ -43,6 +43,9 @@ struct StoreRequest {
   uint64_t max_answer_bytes = 1 << 20;
   std::shared_ptr<net::CancelSignal> cancel;  // null: the client's own
   int max_attempts = 0;                       // 0: as the options say
+  // If given: whether the last answer was that the key has no right to this (403, and no fault of
+  // the key itself). Set by dialects that can tell.
+  bool* forbidden = nullptr;
 };
 
 struct StoreAnswer {

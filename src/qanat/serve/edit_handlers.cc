@@ -13,6 +13,7 @@
 #include "qanat/content/file_writer.h"
 #include "qanat/content/tree.h"
 #include "qanat/serve/convert.h"
+#include "qanat/serve/ending_writer.h"
 #include "qanat/serve/http_api.h"
 #include "qanat/serve/upload_access.h"
 
@@ -22,8 +23,10 @@ namespace {
 constexpr size_t kPiece = 256 << 10;
 // Named chunks are looked up so many at a time.
 constexpr size_t kLookup = 2048;
-// Files of a tar that a hard link after them may name: the last so many.
+// Files of a tar that a hard link after them may name: the last so many, with paths of so many
+// bytes.
 constexpr size_t kLinkable = 64u << 10;
+constexpr size_t kLinkableBytes = 8u << 20;
 
 version::RepoName repo_of(const Call& call) { return {call.project(), call.path("repo")}; }
 std::string ref_of(const Call& call) { return call.query_or("ref", api::kDefaultBranch); }
@@ -102,6 +105,8 @@ class Edit {
   Status put_same(const std::string& path, const Hash& content_id) {
     QANAT_RETURN_IF_ERROR(put_named());
     if (!base_) {
+      // The branch may lose the file while the edit goes on, and collection its content.
+      QANAT_RETURN_IF_ERROR(writer_->rely_on_epoch());
       QANAT_ASSIGN_OR_RETURN(const auto commit, call_.state.versions->resolve_for_write(
                                                     repo_of(call_), ref_of(call_)));
       base_.emplace(content_->blobs(), commit ? commit->record.root : content::TreeRoot());
@@ -150,7 +155,7 @@ class Edit {
         if (found == linkable_.end()) {
           return invalid_argument(
               str_cat("tar: ", quoted(entry->path), " is a hard link to ", quoted(entry->link),
-                      ", which is none of the ", kLinkable, " files before it"),
+                      ", which is none of the files shortly before it"),
               "pack it with --hard-dereference");
         }
         file = found->second;
@@ -164,15 +169,18 @@ class Edit {
   Status finish(const std::string& description) {
     QANAT_RETURN_IF_ERROR(put_named());
     if (edits_.size() == 0) return invalid_argument("the request holds no edits");
+    std::optional<EndingWriter> ending;
+    if (upload_) ending.emplace(*writer_, *call_.state.meta, upload_->upload);
+    content::ContentWriter& writer = ending ? *ending : *writer_;
     // Applied again when the head moved meanwhile.
     QANAT_ASSIGN_OR_RETURN(const auto written, call_.state.versions->apply(
-                                                   repo_of(call_), ref_of(call_), *writer_,
+                                                   repo_of(call_), ref_of(call_), writer,
                                                    [this](const content::TreeRoot& base) {
                                                      return edits_.apply(*writer_, base);
                                                    },
                                                    description));
     const Status answered = call_.answer(show(written.commit));
-    // Not worth a client's wait; what is left of it expires.
+    // Its record went with the edit. The rest is not worth a client's wait, and expires.
     if (upload_) (void)content::end_upload(*call_.state.meta, upload_->upload);
     return answered;
   }
@@ -255,10 +263,13 @@ class Edit {
     const auto [place, added] = linkable_.insert_or_assign(path, file);
     if (!added) return;
     linkable_order_.push_back(&place->first);
-    if (linkable_order_.size() <= kLinkable) return;
-    const std::string oldest = *linkable_order_.front();
-    linkable_order_.pop_front();
-    linkable_.erase(oldest);
+    linkable_bytes_ += path.size();
+    while (linkable_order_.size() > kLinkable || linkable_bytes_ > kLinkableBytes) {
+      const std::string oldest = *linkable_order_.front();
+      linkable_order_.pop_front();
+      linkable_bytes_ -= oldest.size();
+      linkable_.erase(oldest);
+    }
   }
 
   Call& call_;
@@ -272,6 +283,7 @@ class Edit {
   std::optional<content::Tree> base_;  // what the branch holds, for `same` frames
   std::unordered_map<std::string, content::FileRef> linkable_;  // by path in the tar
   std::list<const std::string*> linkable_order_;                // its keys, oldest first
+  size_t linkable_bytes_ = 0;                                   // of its keys
   std::vector<char> buffer_ = std::vector<char>(kPiece);
 };
 

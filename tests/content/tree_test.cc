@@ -607,9 +607,6 @@ TEST(EditBuffer, TimeDecidesBetweenDirectoriesAndWhatIsInThem) {
     EXPECT_EQ(conflict.status().code(), Code::kFailedPrecondition);
     EXPECT_NE(conflict.status().message().find("/n/m"), std::string::npos)
         << conflict.status().message();
-    // Nor does what comes after make it none.
-    edits.push_back(TreeEdit::remove("n/m"));
-    EXPECT_EQ(apply(edits).status().code(), Code::kFailedPrecondition);
   }
   EXPECT_EQ(apply({TreeEdit::put("a/b", file), TreeEdit::put("a", file)}).status().code(),
             Code::kFailedPrecondition);

@@ -8,12 +8,6 @@ namespace {
 
 constexpr int64_t kPage = 1000;
 
-std::string name_of(const TrashRecord& record) {
-  if (record.kind == "repo") return str_cat("repo ", record.repo);
-  if (record.kind == "branch") return str_cat("branch ", record.repo, "@", record.branch);
-  return str_cat("commit ", record.commit);
-}
-
 Status visit_commit(
     const meta::KeyValue& item, const content::Holder& holder,
     const std::function<Status(const content::Holder&, const content::Reference&)>& visit) {
@@ -24,6 +18,12 @@ Status visit_commit(
 }
 
 }  // namespace
+
+std::string trash_name(const TrashRecord& record) {
+  if (record.kind == "repo") return str_cat("repo ", record.repo);
+  if (record.kind == "branch") return str_cat("branch ", record.repo, "@", record.branch);
+  return str_cat("commit ", record.commit);
+}
 
 Status visit_range(const meta::Store& store, const std::string& prefix, int64_t revision,
                    const std::function<Status(const meta::KeyValue& item)>& visit) {
@@ -49,7 +49,7 @@ Status visit_trash_items(
             (request.now || record.expires_ms <= clock.wall_ms())) {
           return ok_status();
         }
-        const std::string name = name_of(record);
+        const std::string name = trash_name(record);
         return visit_range(store, trash_item_key(request.project, last_part(item.key), prefix),
                            request.revision,
                            [&](const meta::KeyValue& part) { return visit(name, part); });

@@ -27,6 +27,9 @@ class VersionRoots : public content::RootSource {
   Versions& versions_;
 };
 
+// What was deleted, for people: "repo orders", "branch orders@master", "commit 1f0c...".
+std::string trash_name(const TrashRecord& record);
+
 // Calls `visit` with every item in the trash whose former key begins with `prefix` ("/v1/commit/"),
 // as of the request's revision, with the name of what was deleted ("repo orders").
 Status visit_trash_items(

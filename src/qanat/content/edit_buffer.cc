@@ -20,7 +20,8 @@ struct Scope {
   uint64_t placed = 0;   // a directory was put here by this edit
 };
 
-// Something that lay beneath a directory when that was put, unless an edit before that took it away.
+// Something that lay beneath a directory when that was put, unless an edit before that took it
+// away.
 struct Obstacle {
   std::string directory;
   std::string path;

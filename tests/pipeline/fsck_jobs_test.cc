@@ -133,15 +133,14 @@ TEST_F(FsckJobsTest, WhatJobsNameIsCheckedAndNamed) {
   version::TrashRecord trash{.kind = "commit", .commit = job.id};
   put(version::trash_key("default", 1, "t"), version::encode(trash));
   const std::string item = version::trash_item_key("default", "t", job_key("default", "clean", 7));
-  ASSERT_TRUE(disk_.meta
-                  ->commit(meta::Transaction()
-                               .erase(job_key("default", "clean", 7))
-                               .put(item, encode(job)))
-                  .ok());
+  ASSERT_TRUE(
+      disk_.meta
+          ->commit(meta::Transaction().erase(job_key("default", "clean", 7)).put(item, encode(job)))
+          .ok());
   EXPECT_EQ(touches(true), std::set<std::string>());
   objects_->lose(pack);
-  EXPECT_TRUE(touches(false).contains("trash, commit " + job.id + ": " + name +
-                                      ", content:/out/a.txt"));
+  EXPECT_TRUE(
+      touches(false).contains("trash, commit " + job.id + ": " + name + ", content:/out/a.txt"));
   objects_->repair();
   put(job_key("default", "clean", 7), encode(job));
 

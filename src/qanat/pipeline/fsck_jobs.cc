@@ -140,12 +140,12 @@ Status FsckJobs::visit_roots(const std::string& project,
     const auto job = decode<JobRecord>(item.key, item.value);
     if (!job.ok()) return ok_status();
     const std::string name = str_cat(label, job_name(item.key, *job), ", ");
-    QANAT_RETURN_IF_ERROR(visit_texts(
-        *job, !is_final(job->state) || bases.contains(item.key),
-        [&](const std::string& what, const std::string& text, FsckUse use) -> Status {
-          auto root = content::MapRoot::from_text(text);
-          return root.ok() ? visit({name + what, *std::move(root), use}) : ok_status();
-        }));
+    QANAT_RETURN_IF_ERROR(
+        visit_texts(*job, !is_final(job->state) || bases.contains(item.key),
+                    [&](const std::string& what, const std::string& text, FsckUse use) -> Status {
+                      auto root = content::MapRoot::from_text(text);
+                      return root.ok() ? visit({name + what, *std::move(root), use}) : ok_status();
+                    }));
     const auto head = Hash::from_hex(job->journal);
     if (job->journal.empty() || !head.ok()) return ok_status();
     FsckRoot journal{name + "journal, ", {}, kJournal};

@@ -22,8 +22,8 @@ Status check_records(const meta::Store& store, const std::string& prefix, const 
                      const std::function<Status(content::FsckProblem)>& report, uint64_t* count);
 
 // Calls `visit` with every item in the trash whose former key begins with `prefix` ("/v1/commit/"),
-// and how what it is part of is called ("trash, repo orders: "). Records of the trash that cannot be
-// read are passed over.
+// and how what it is part of is called ("trash, repo orders: "). Records of the trash that cannot
+// be read are passed over.
 Status visit_trash_records(
     const meta::Store& store, const std::string& project, std::string_view prefix,
     const std::function<Status(const std::string& label, const meta::KeyValue& item)>& visit);

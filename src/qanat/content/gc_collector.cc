@@ -5,6 +5,7 @@
 #include <iterator>
 #include <map>
 #include <set>
+#include <tuple>
 
 #include "qanat/base/bytes.h"
 #include "qanat/base/counters.h"
@@ -533,8 +534,8 @@ Status Collector::decide() {
 // was begun last before the pack, which likely wrote it.
 Status Collector::account_uploads() {
   QANAT_ASSIGN_OR_RETURN(std::vector<Upload> uploads, list_uploads(*context_.meta, project_));
-  std::stable_sort(uploads.begin(), uploads.end(), [](const Upload& a, const Upload& b) {
-    return a.record.epoch < b.record.epoch;
+  std::sort(uploads.begin(), uploads.end(), [](const Upload& a, const Upload& b) {
+    return std::tie(a.record.epoch, a.id) < std::tie(b.record.epoch, b.id);
   });
   std::vector<HolderUse> uses;
   for (const Upload& upload : uploads) {

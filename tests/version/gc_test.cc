@@ -3,6 +3,7 @@
 
 #include <optional>
 #include <set>
+#include <utility>
 
 #include "qanat/base/random.h"
 #include "qanat/content/edit_buffer.h"
@@ -81,6 +82,46 @@ class ManyRoots : public content::RootSource {
   }
 
   std::vector<chunk::BlobRef> refs;
+};
+
+// Calls `hook` once, before a transaction that erases a key.
+class HookedMeta : public meta::Store {
+ public:
+  explicit HookedMeta(meta::Store& store) : store_(store) {}
+  Result<meta::RangeResult> range(const meta::KeyRange& range,
+                                  const meta::RangeOptions& options) const override {
+    return store_.range(range, options);
+  }
+  Result<meta::TransactionResult> commit(meta::Transaction transaction) override {
+    for (const meta::Operation& operation : transaction.then) {
+      if (operation.kind != meta::Operation::Kind::kDelete ||
+          operation.range.begin != before_erasing || !hook) {
+        continue;
+      }
+      std::exchange(hook, nullptr)();
+    }
+    return store_.commit(std::move(transaction));
+  }
+  Result<std::unique_ptr<meta::Watch>> watch(const meta::KeyRange& range, int64_t from,
+                                             meta::WatchCallback callback) override {
+    return store_.watch(range, from, std::move(callback));
+  }
+  Result<int64_t> grant_lease(int64_t ttl_ms) override { return store_.grant_lease(ttl_ms); }
+  Status keep_alive(int64_t lease) override { return store_.keep_alive(lease); }
+  Status revoke_lease(int64_t lease) override { return store_.revoke_lease(lease); }
+  Result<meta::LeaseInfo> lease_info(int64_t lease) const override {
+    return store_.lease_info(lease);
+  }
+  int64_t current_revision() const override { return store_.current_revision(); }
+  Status wait_revision(int64_t revision, std::chrono::milliseconds timeout) const override {
+    return store_.wait_revision(revision, timeout);
+  }
+
+  std::string before_erasing;
+  std::function<void()> hook;
+
+ private:
+  meta::Store& store_;
 };
 
 // Results whose value is the name of a chunk; nothing else keeps anything.
@@ -367,6 +408,31 @@ TEST_F(GcTest, ACommitWhoseRepoIsGoneStaysInTheTrash) {
   request.id = first;
   EXPECT_FALSE(sets.remove(request).ok());
   EXPECT_EQ(versions_->list_trash(kProject)->size(), 0u);
+}
+
+TEST_F(GcTest, ACommitBegunOnOneThatIsSquashedMeanwhileGetsItsParent) {
+  const std::string first = replace(kOrders, "master", "f", noise(300));
+  const std::string middle = replace(kOrders, "master", "f", noise(400));
+  replace(kOrders, "master", "f", noise(500));
+  HookedMeta hooked(meta_);
+  Versions versions(hooked, clock_, [this](std::string_view) -> Result<content::BlobReader*> {
+    return &content().blobs();
+  });
+  CommitSets sets(hooked, clock_, versions, nullptr);
+  CommitSets::Request request;
+  request.id = middle;
+  std::string child;
+  hooked.before_erasing = commit_key(kProject, "orders", middle);
+  hooked.hook = [&] {
+    const auto started = versions_->start_commit(kOrders, {.branch = "", .parent = middle});
+    ASSERT_TRUE(started.ok()) << started.status().to_string();
+    child = started->commit.id;
+  };
+  const auto removed = sets.remove(request);
+  ASSERT_TRUE(removed.ok()) << removed.status().to_string();
+  const auto found = versions_->resolve(kOrders, child);
+  ASSERT_TRUE(found.ok()) << found.status().to_string();
+  EXPECT_EQ(found->record.parent, first);
 }
 
 TEST_F(GcTest, UploadsAreListedWithoutTheirPacks) {

@@ -586,6 +586,28 @@ TEST(EditBuffer, TimeDecidesBetweenDirectoriesAndWhatIsInThem) {
   EXPECT_EQ(
       apply({TreeEdit::put("n/m", file), TreeEdit::put_directory("n", directory)}).status().code(),
       Code::kFailedPrecondition);
+  // What was put there and is gone again is not in the way.
+  const TreeRoot copied = build(blobs, {{"a/old", "1"}, {"n/k", "v"}});
+  const TreeEdit copy = TreeEdit::put_directory("n", directory);
+  EXPECT_EQ(must(apply({TreeEdit::put("n/m", file), TreeEdit::remove("n/m"), copy})), copied);
+  EXPECT_EQ(must(apply({TreeEdit::put("n/m/x", file), TreeEdit::remove("n/m"), copy})), copied);
+  EXPECT_EQ(must(apply({TreeEdit::put("n/m", file), TreeEdit::remove("n/m"),
+                        TreeEdit::put("n/m", file), TreeEdit::append("n/m", file),
+                        TreeEdit::remove("n/m"), copy, TreeEdit::put("n/m", file)})),
+            build(blobs, {{"a/old", "1"}, {"n/k", "v"}, {"n/m", "x"}}));
+  for (const std::vector<TreeEdit>& before :
+       {std::vector<TreeEdit>{TreeEdit::remove("n/m"), TreeEdit::put("n/m", file)},
+        {TreeEdit::put("n/m", file), TreeEdit::remove("n/m"), TreeEdit::append("n/m", file)},
+        {TreeEdit::put("n/m", file), TreeEdit::put("n/o", file), TreeEdit::remove("n/o")},
+        {TreeEdit::put("n/m/x", file), TreeEdit::remove("n/m"), TreeEdit::put("n/m/y", file)},
+        {TreeEdit::put_directory("n/m", directory)}}) {
+    std::vector<TreeEdit> edits = before;
+    edits.push_back(copy);
+    const auto conflict = apply(edits);
+    EXPECT_EQ(conflict.status().code(), Code::kFailedPrecondition);
+    EXPECT_NE(conflict.status().message().find("/n/m"), std::string::npos)
+        << conflict.status().message();
+  }
   EXPECT_EQ(apply({TreeEdit::put("a/b", file), TreeEdit::put("a", file)}).status().code(),
             Code::kFailedPrecondition);
   EXPECT_FALSE(EditBuffer(posix_file_system(), "/").add(TreeEdit::put("../x", file)).ok());

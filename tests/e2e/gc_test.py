@@ -58,6 +58,9 @@ class GcTest(unittest.TestCase):
         report = self.collect()
         self.assertEqual(report.get("freed_bytes", 0), 0)
         self.assertTrue(any(h["kind"] == "trash" for h in report["holders"]), report["holders"])
+        named = {(h["kind"], h["name"]): h["bytes"] for h in report["holders"]}
+        self.assertGreaterEqual(named[("branch", "a@master")], 3_000_000)
+        self.assertGreaterEqual(named[("trash", "repo b")], 5_000_000)
         s.qanat("undelete", "repo", "b")
         self.assertEqual(s.qanat("get", "file", "b@master:/gone", text=False), gone)
         self.assertIn("exists", self.refused("undelete", "repo", "b"))

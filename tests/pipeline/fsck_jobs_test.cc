@@ -11,6 +11,8 @@
 #include "qanat/pipeline/datum_table.h"
 #include "qanat/pipeline/journal.h"
 #include "qanat/pipeline/records.h"
+#include "qanat/version/keys.h"
+#include "qanat/version/records.h"
 #include "version/damaged_objects.h"
 
 namespace qanat::pipeline {
@@ -127,8 +129,56 @@ TEST_F(FsckJobsTest, WhatJobsNameIsCheckedAndNamed) {
     EXPECT_TRUE(all.contains(touched)) << touched;
   }
 
+  // The same in the trash.
+  version::TrashRecord trash{.kind = "commit", .commit = job.id};
+  put(version::trash_key("default", 1, "t"), version::encode(trash));
+  const std::string item = version::trash_item_key("default", "t", job_key("default", "clean", 7));
+  ASSERT_TRUE(
+      disk_.meta
+          ->commit(meta::Transaction().erase(job_key("default", "clean", 7)).put(item, encode(job)))
+          .ok());
+  EXPECT_EQ(touches(true), std::set<std::string>());
+  objects_->lose(pack);
+  EXPECT_TRUE(
+      touches(false).contains("trash, commit " + job.id + ": " + name + ", content:/out/a.txt"));
+  objects_->repair();
+  put(job_key("default", "clean", 7), encode(job));
+
   ASSERT_TRUE(disk_.meta->commit(meta::Transaction().erase(spec_key("default", "clean", 1))).ok());
   EXPECT_EQ(touches(false), (std::set<std::string>{name, "pipeline clean"}));
+}
+
+// The next plan reads the inputs of the last successful job, those of the jobs before nobody does.
+TEST_F(FsckJobsTest, TheInputsOfTheLastSuccessfulJobAreChecked) {
+  auto* content = must(contents_->project("default"));
+  auto writer = content->new_writer();
+  JobRecord job;
+  job.id = std::string(32, 'b');
+  job.wave = 8;
+  job.state = JobState::kSuccess;
+  job.spec_version = 1;
+  JobInput input;
+  input.name = "in";
+  input.repo = "in";
+  input.branch = "master";
+  input.root = make_tree(*writer, {{"a.txt", std::string(3000, 'x')}}, folder_).to_text();
+  job.inputs.push_back(input);
+  must(writer->flush());
+  meta::Transaction transaction;
+  writer->add_to(&transaction);
+  transaction.put(job_key("default", "clean", 8), encode(job));
+  const auto committed = must(disk_.meta->commit(std::move(transaction)));
+  ASSERT_TRUE(committed.succeeded);
+  writer->committed(committed.revision);
+
+  objects_->lose(*disk_.object_keys().begin());
+  // A pack that is lost is told of whatever needs it.
+  for (const std::string& touched : touches(false)) EXPECT_TRUE(touched.starts_with("nothing: "));
+  PipelineRecord pipeline;
+  pipeline.output_branch = "master";
+  pipeline.base_wave = 8;
+  put(pipeline_key("default", "clean"), encode(pipeline));
+  EXPECT_TRUE(touches(false).contains("job clean@" + job.id + ", input in:/a.txt"));
 }
 
 }  // namespace

@@ -289,6 +289,48 @@ TEST_F(FsckTest, AMissingSegmentIsNamedWithWhatItTouches) {
   EXPECT_TRUE(found.touches().contains(str_cat("orders@", first, ":/a.bin")));
 }
 
+TEST_F(FsckTest, WhatLiesInTheTrashIsChecked) {
+  const RepoName other{"default", "other"};
+  ASSERT_TRUE(versions_->create_repo(other, "").ok());
+  commit({{"kept.bin", noise(5000, 1)}});
+  const std::string first = keys("packs/").at(0);
+  const std::string id = commit({{"dir/gone.bin", noise(6000, 2)}}, other);
+  std::vector<std::string> packs = keys("packs/");
+  std::erase(packs, first);
+  ASSERT_EQ(packs.size(), 1u);
+  const std::string pack = packs[0];
+  ASSERT_TRUE(versions_->delete_repo(other, false).ok());
+  const std::string touched = str_cat("trash, repo other: other@", id, ":/dir/gone.bin");
+  expect_clean();
+  objects_->flip(pack, 8 + 100);
+  EXPECT_EQ(fsck(true).touches(), std::set<std::string>{touched});
+  objects_->repair();
+  objects_->lose(pack);
+  EXPECT_EQ(fsck(false).touches(), std::set<std::string>{touched});
+  objects_->repair();
+
+  // Records that cannot be read, or are not there.
+  const TrashInfo trash = versions_->list_trash("default")->at(0);
+  const auto expect_touched = [&](const std::string& key, meta::Operation damage,
+                                  const std::string& name) {
+    const auto old = disk_.meta->get(key);
+    ASSERT_TRUE(old.ok() && *old) << key;
+    ASSERT_TRUE(disk_.meta->commit(meta::Transaction().add(std::move(damage))).ok());
+    EXPECT_EQ(fsck(false).touches(), std::set<std::string>{name});
+    ASSERT_TRUE(disk_.meta->commit(meta::Transaction().put(key, (*old)->value)).ok());
+  };
+  const std::string record = trash_key("default", trash.record.deleted_ms, trash.id);
+  expect_touched(record, meta::put(record, "{"), "trash " + trash.id);
+  const std::string repo = trash_item_key("default", trash.id, repo_key("default", "other"));
+  expect_touched(repo, meta::erase(repo), "repo other");
+  const std::string item = trash_item_key("default", trash.id, commit_key("default", "other", id));
+  expect_touched(item, meta::put(item, "{"), str_cat("trash ", trash.id, ", other@", id));
+
+  expect_clean();
+  ASSERT_TRUE(versions_->undelete_repo(other).ok());
+  expect_clean();
+}
+
 TEST_F(FsckTest, RecordsThatNameWhatIsNotThereAreNamed) {
   commit({{"a", "1"}});
   const std::string id = commit({{"b", "2"}});

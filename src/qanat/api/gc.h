@@ -46,12 +46,14 @@ struct HolderInfo {
 template <class V>
 void describe(V& v, HolderInfo& t) {
   v.type("HolderInfo", "What keeps bytes alive.");
-  v.required("kind", t.kind, "repo, pipeline or trash.");
-  v.required("name", t.name, "Its name.");
-  v.required(
-      "bytes", t.bytes,
-      "Bytes as stored that it keeps and none before it in this list (repos, then pipelines' "
-      "jobs, then the trash).");
+  v.required("kind", t.kind,
+             "branch (its head), open commit, commit (one of the newest 100 of a repo), repo (its "
+             "other commits), pipeline (its jobs), trash or upload.");
+  v.required("name", t.name,
+             "Its name. Of more than 1,000 the smallest are told in sum, by kind.");
+  v.required("bytes", t.bytes,
+             "Bytes as stored that it keeps and none before it, in that order; of an upload, what "
+             "was written since it began and nothing needs yet.");
   v.required("blobs", t.blobs, "Chunks and nodes of these.");
 }
 

@@ -1,5 +1,6 @@
 #include "qanat/content/edit_buffer.h"
 
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -17,6 +18,19 @@ struct Scope {
   std::string path;
   uint64_t cleared = 0;  // edits beneath up to this one are undone by a later delete
   uint64_t placed = 0;   // a directory was put here by this edit
+};
+
+// Something that lay beneath a directory when that was put, unless an edit before that took it
+// away.
+struct Obstacle {
+  std::string directory;
+  std::string path;
+
+  Status conflict() const {
+    return failed_precondition(
+        str_cat("a directory cannot be put at /", directory, ": /", path, " was put there before"),
+        "delete that directory first, or choose another path");
+  }
 };
 
 std::string encode_edit(uint64_t number, const TreeEdit& edit) {
@@ -61,12 +75,15 @@ Result<TreeRoot> EditBuffer::apply(BlobWriter& writer, const TreeRoot& root) {
   sorted_ = true;
   TreeEditor editor(writer, root);
   std::vector<Scope> scopes;  // directories on the way to the present path that have edits
+  std::optional<Obstacle> obstacle;
   for (; sorter_.valid();) {
     uint64_t number = 0;
     QANAT_ASSIGN_OR_RETURN(TreeEdit edit, decode_edit(sorter_.key(), sorter_.value(), &number));
     QANAT_RETURN_IF_ERROR(sorter_.next());
     while (!scopes.empty() && !path_is_within(edit.path, scopes.back().path)) scopes.pop_back();
     if (scopes.empty() || scopes.back().path != edit.path) {
+      // No later edit of its path took it away.
+      if (obstacle) return obstacle->conflict();
       const Scope above = scopes.empty() ? Scope{} : scopes.back();
       scopes.push_back({edit.path, above.cleared, above.placed});
     }
@@ -74,12 +91,16 @@ Result<TreeRoot> EditBuffer::apply(BlobWriter& writer, const TreeRoot& root) {
     const Scope* above = scopes.size() > 1 ? &scopes[scopes.size() - 2] : nullptr;
     if (above != nullptr && number < above->cleared) continue;
     if (above != nullptr && number < above->placed) {
-      // Made before the directory was put, which found the path free only if this left nothing.
-      if (edit.kind == TreeEdit::Kind::kDelete) continue;
-      return failed_precondition(str_cat("a directory cannot be put at /", above->path, ": /",
-                                         edit.path, " was put there before"),
-                                 "delete that directory first, or choose another path");
+      // Made before the directory was put, which found the path free only if nothing was left.
+      if (edit.kind == TreeEdit::Kind::kDelete) {
+        scope.cleared = number;
+        obstacle.reset();
+      } else {
+        obstacle = Obstacle{above->path, edit.path};
+      }
+      continue;
     }
+    if (obstacle) return obstacle->conflict();
     if (edit.kind == TreeEdit::Kind::kDelete) {
       scope.cleared = number;
       scope.placed = 0;
@@ -88,6 +109,7 @@ Result<TreeRoot> EditBuffer::apply(BlobWriter& writer, const TreeRoot& root) {
     }
     QANAT_RETURN_IF_ERROR(editor.apply(edit));
   }
+  if (obstacle) return obstacle->conflict();
   return editor.finish();
 }
 

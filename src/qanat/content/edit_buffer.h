@@ -3,8 +3,10 @@
 // Edits may come in any order of paths and any number: what exceeds the memory budget is sorted to
 // temporary files (external_sort.h). The result is as if each edit had been applied to the tree
 // before the next one: a delete of a directory also undoes earlier puts beneath it, later ones
-// stand. Two exceptions, both for the better: a conflict (a file where a directory is needed) that
-// a later edit resolves is none, and a delete never fails for want of a path.
+// stand. Three exceptions. For the better: a conflict (a file where a directory is needed) that a
+// later edit resolves is none, and a delete never fails for want of a path. And one limit: a
+// directory of the tree, or one put before, that deletes of the files in it have emptied is no free
+// place for putting a directory; a delete of the directory itself makes one.
 //
 // One thread at a time.
 #pragma once

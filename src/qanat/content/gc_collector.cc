@@ -1,7 +1,11 @@
 #include "qanat/content/gc_collector.h"
 
 #include <algorithm>
+#include <atomic>
+#include <iterator>
+#include <map>
 #include <set>
+#include <tuple>
 
 #include "qanat/base/bytes.h"
 #include "qanat/base/counters.h"
@@ -11,6 +15,7 @@
 #include "qanat/base/string.h"
 #include "qanat/content/gc_weigh.h"
 #include "qanat/content/packing_writer.h"
+#include "qanat/content/uploads.h"
 
 namespace qanat::content {
 namespace {
@@ -20,6 +25,39 @@ constexpr uint64_t kCopyBytes = 8u << 20;  // of a step
 constexpr size_t kCopyBlobs = 8192;
 constexpr size_t kObjectsInStep = 64;
 constexpr size_t kResultsInSegment = 50'000;
+constexpr size_t kMaxHolders = 1000;  // that a report names
+
+// Leaves out who keeps nothing that others do not keep too, and puts the smallest together if there
+// are too many to look at.
+void summarize(std::vector<HolderUse>& holders) {
+  std::erase_if(holders, [](const HolderUse& use) { return use.blobs == 0; });
+  if (holders.size() <= kMaxHolders) return;
+  std::vector<uint64_t> sizes;
+  for (const HolderUse& use : holders) sizes.push_back(use.bytes);
+  std::nth_element(sizes.begin(), sizes.begin() + kMaxHolders, sizes.end(), std::greater<>());
+  const uint64_t small = sizes[kMaxHolders];
+  std::vector<HolderUse> kept;
+  std::map<std::string, std::pair<HolderUse, size_t>> rest;  // by kind
+  for (HolderUse& use : holders) {
+    if (use.bytes > small) {
+      kept.push_back(std::move(use));
+      continue;
+    }
+    auto& [sum, count] = rest[use.holder.kind];
+    sum.blobs += use.blobs;
+    sum.bytes += use.bytes;
+    ++count;
+  }
+  for (auto& [kind, sum] : rest) {
+    sum.first.holder = {kind, str_cat("(", sum.second, " smaller ones)")};
+    kept.push_back(std::move(sum.first));
+  }
+  holders = std::move(kept);
+}
+
+Status lock_lost() {
+  return unavailable("the lock of the garbage collection was lost", "a new one goes on from there");
+}
 
 class Collector : public GcCollector {
  public:
@@ -35,6 +73,7 @@ class Collector : public GcCollector {
   }
 
   Result<Progress> step() override;
+  Status keep() override;
   std::string_view phase() const override;
   const GcReport& report() const override { return report_; }
 
@@ -68,6 +107,8 @@ class Collector : public GcCollector {
   Status look_at_pending();
   Status open();
   Result<Progress> settle();
+  Status visit_results(const std::function<Status(const SegmentScanner::Entry& entry,
+                                                  const Reference& reference)>& visit);
   Status gather_results();
   Status begin_marking();
   Status mark();
@@ -88,7 +129,8 @@ class Collector : public GcCollector {
   Status sweep_objects();
   Status sweep_keys();
   Status remove_segments();
-  RootSource::Request request(RootRank rank) const;
+  Status account_uploads();
+  RootSource::Request request() const;
 
   std::unique_ptr<ExternalSorter> sorter() const {
     return std::make_unique<ExternalSorter>(*context_.scratch.file_system,
@@ -112,15 +154,14 @@ class Collector : public GcCollector {
   Phase phase_ = Phase::kLock;
   GcReport report_;
 
-  int64_t lease_ = 0;
+  std::atomic<int64_t> lease_ = 0;  // of the lock; keep() may read it meanwhile
   int64_t lock_revision_ = 0;
-  int64_t renewed_ms_ = 0;  // monotonic, when the renewal was sent
+  std::atomic<int64_t> renewed_ms_ = 0;  // monotonic, when the renewal was sent
 
   uint64_t open_epoch_ = 0;
   int64_t settle_from_ms_ = 0;
   uint64_t safe_ = 0;
   int64_t revision_ = 0;  // S, or S'
-  int rank_ = 0;
   std::unique_ptr<Marker> marker_;
   std::optional<Weigher> weigher_;
   PackWeights weights_;
@@ -249,10 +290,11 @@ Status Collector::take_lock() {
     return ok_status();
   }
   renewed_ms_ = context_.clock->monotonic_ms();
-  QANAT_ASSIGN_OR_RETURN(lease_, context_.meta->grant_lease(options_.lock_ttl_ms));
+  QANAT_ASSIGN_OR_RETURN(const int64_t lease, context_.meta->grant_lease(options_.lock_ttl_ms));
+  lease_ = lease;
   const std::string key = gc_lock_key(project_);
   meta::Transaction transaction;
-  transaction.when(meta::key_absent(key)).put(key, random_id(), lease_);
+  transaction.when(meta::key_absent(key)).put(key, random_id(), lease);
   transaction.may_use_reserve = true;
   QANAT_ASSIGN_OR_RETURN(const auto result, context_.meta->commit(std::move(transaction)));
   if (!result.succeeded) {
@@ -266,13 +308,18 @@ Status Collector::take_lock() {
 
 Status Collector::keep_lock() {
   if (lease_ == 0) return ok_status();
+  if (context_.clock->monotonic_ms() - renewed_ms_ > options_.lock_ttl_ms * 2 / 3) {
+    return lock_lost();
+  }
+  return keep();
+}
+
+Status Collector::keep() {
+  const int64_t lease = lease_;
   const int64_t now = context_.clock->monotonic_ms();
-  const Status lost =
-      unavailable("the lock of the garbage collection was lost", "a new one goes on from there");
-  if (now - renewed_ms_ > options_.lock_ttl_ms * 2 / 3) return lost;
-  if (now - renewed_ms_ < options_.lock_ttl_ms / 6) return ok_status();
-  const Status kept = context_.meta->keep_alive(lease_);
-  if (kept.code() == Code::kNotFound) return lost;
+  if (lease == 0 || now - renewed_ms_ < options_.lock_ttl_ms / 6) return ok_status();
+  const Status kept = context_.meta->keep_alive(lease);
+  if (kept.code() == Code::kNotFound) return lock_lost();
   QANAT_RETURN_IF_ERROR(kept);
   renewed_ms_ = now;
   return ok_status();
@@ -286,8 +333,7 @@ Result<std::optional<int64_t>> Collector::commit(meta::Transaction transaction) 
   if (result.succeeded) return std::optional<int64_t>(result.revision);
   const auto& lock = result.results[0].range.items;
   if (lock.empty() || lock[0].create_revision != lock_revision_) {
-    return unavailable("the lock of the garbage collection was lost",
-                       "a new one goes on from there");
+    return lock_lost();
   }
   return std::optional<int64_t>();
 }
@@ -348,45 +394,50 @@ Result<GcCollector::Progress> Collector::settle() {
   }
   QANAT_ASSIGN_OR_RETURN(const auto upload, context_.pins->lowest_upload(project_));
   safe_ = std::min({oldest, upload.value_or(open_epoch_), open_epoch_});
-  // What a collection could free once the writers of now have ended.
-  if (options_.dry_run) safe_ = open_epoch_;
+  // What a collection could free once the writers of now have ended. Uploads may take a day.
+  if (options_.dry_run) safe_ = std::min(upload.value_or(open_epoch_), open_epoch_);
   phase_ = Phase::kGatherResults;
   return Progress::kMore;
 }
 
 // --- Mark ---
 
-RootSource::Request Collector::request(RootRank rank) const {
+RootSource::Request Collector::request() const {
   RootSource::Request request;
   request.project = project_;
   request.revision = revision_;
-  request.rank = rank;
   request.without_expired = options_.dry_run;
   request.now = options_.now;
   return request;
 }
 
-// What results refer to, before S: what is registered later is not looked at.
-Status Collector::gather_results() {
-  results_ = sorter();
+Status Collector::visit_results(
+    const std::function<Status(const SegmentScanner::Entry&, const Reference&)>& visit) {
   SegmentIndex& results = context_.content->results();
   QANAT_RETURN_IF_ERROR(results.refresh());
   QANAT_ASSIGN_OR_RETURN(const auto scanner, results.scan(""));
   while (true) {
     QANAT_ASSIGN_OR_RETURN(const auto entry, scanner->next());
-    if (!entry) break;
-    std::string value;
-    put_u64(value, hash64(entry->value));
-    value.append(entry->key);
+    if (!entry) return ok_status();
     for (RootSource* source : context_.sources) {
-      const Status visited =
-          source->visit_result(entry->value, [&](const Reference& reference) -> Status {
-            return results_->add(chunk::blob_key(reference.ref), value);
-          });
+      const Status visited = source->visit_result(
+          entry->value, [&](const Reference& reference) { return visit(*entry, reference); });
       if (visited.ok()) break;
       if (visited.code() != Code::kNotFound) return visited;
     }
   }
+}
+
+// What results refer to, before S. Those that are registered later are roots of the rescue.
+Status Collector::gather_results() {
+  results_ = sorter();
+  QANAT_RETURN_IF_ERROR(
+      visit_results([&](const SegmentScanner::Entry& entry, const Reference& reference) -> Status {
+        std::string value;
+        put_u64(value, hash64(entry.value));
+        value.append(entry.key);
+        return results_->add(chunk::blob_key(reference.ref), value);
+      }));
   QANAT_RETURN_IF_ERROR(results_->finish());
   return begin_marking();
 }
@@ -396,15 +447,13 @@ Status Collector::begin_marking() {
   QANAT_RETURN_IF_ERROR(index_.refresh());
   marker_ = std::make_unique<Marker>(Marker::Context{&context_.content->blobs(), context_.sources,
                                                      context_.scratch, options_.nodes_per_step});
-  rank_ = 0;
   phase_ = Phase::kMark;
-  return marker_->begin(request(RootRank{0}));
+  return marker_->begin(request());
 }
 
 Status Collector::mark() {
   QANAT_ASSIGN_OR_RETURN(const bool more, marker_->step());
   if (more) return ok_status();
-  if (++rank_ < kRootRanks) return marker_->begin(request(static_cast<RootRank>(rank_)));
   QANAT_RETURN_IF_ERROR(marker_->begin_reading());
   QANAT_ASSIGN_OR_RETURN(weigher_, Weigher::open(index_, *marker_));
   phase_ = Phase::kWeigh;
@@ -463,6 +512,8 @@ Status Collector::decide() {
       });
   if (listed.code() != Code::kPermissionDenied) QANAT_RETURN_IF_ERROR(listed);
   report_.holders = marker_->holders();
+  QANAT_RETURN_IF_ERROR(account_uploads());
+  summarize(report_.holders);
   report_.dead_bytes = judgement_.dead_bytes;
   report_.dead_packs = judgement_.dead.size();
   report_.rewritten_packs = judgement_.rewrite.size();
@@ -478,6 +529,34 @@ Status Collector::decide() {
   }
   phase_ = Phase::kForgetFind;
   return marker_->begin_reading();
+}
+
+// What nothing needs yet, and no collection may touch because of an upload: told of the one that
+// was begun last before the pack, which likely wrote it.
+Status Collector::account_uploads() {
+  QANAT_ASSIGN_OR_RETURN(std::vector<Upload> uploads, list_uploads(*context_.meta, project_));
+  std::sort(uploads.begin(), uploads.end(), [](const Upload& a, const Upload& b) {
+    return std::tie(a.record.epoch, a.id) < std::tie(b.record.epoch, b.id);
+  });
+  std::vector<HolderUse> uses;
+  for (const Upload& upload : uploads) {
+    uses.push_back(
+        {{"upload", str_cat(upload.id, " of ", upload.record.caller, ", for ", upload.record.repo)},
+         0,
+         0});
+  }
+  for (const auto& [pack, weight] : weights_) {
+    if (weight.entries == weight.live_entries) continue;
+    const auto after = std::upper_bound(
+        uploads.begin(), uploads.end(), pack.epoch,
+        [](uint64_t epoch, const Upload& upload) { return epoch < upload.record.epoch; });
+    if (after == uploads.begin()) continue;
+    HolderUse& use = uses[static_cast<size_t>(after - uploads.begin()) - 1];
+    use.blobs += weight.entries - weight.live_entries;
+    use.bytes += weight.bytes - weight.live_bytes;
+  }
+  std::move(uses.begin(), uses.end(), std::back_inserter(report_.holders));
+  return ok_status();
 }
 
 // --- Results whose content goes ---
@@ -697,9 +776,12 @@ Status Collector::begin_rescue(int64_t condemned_at) {
         return rescued_chunks_.size() < options_.nodes_per_step ? ok_status()
                                                                 : check_rescued_chunks();
       });
-  rank_ = 0;
   phase_ = Phase::kRescue;
-  return marker_->begin(request(RootRank{0}));
+  return marker_->begin(request(), [this](const Marker::VisitRoot& visit) {
+    return visit_results([&](const SegmentScanner::Entry&, const Reference& reference) {
+      return visit({"result", ""}, reference);
+    });
+  });
 }
 
 Status Collector::check_rescued_chunks() {
@@ -715,7 +797,6 @@ Status Collector::check_rescued_chunks() {
 Status Collector::rescue() {
   QANAT_ASSIGN_OR_RETURN(const bool more, marker_->step());
   if (more) return ok_status();
-  if (++rank_ < kRootRanks) return marker_->begin(request(static_cast<RootRank>(rank_)));
   QANAT_RETURN_IF_ERROR(check_rescued_chunks());
   marker_.reset();
   weights_.clear();

@@ -22,8 +22,9 @@
 //  8. Condemn:  packs of epochs below `safe` in which nothing is marked, or all that is was copied,
 //               get a key `condemned/...`, and collection := "condemned" with the first of them; at
 //               last, in one transaction, epoch := epoch + 1. Call its revision C.
-//  9. Rescue:   walk the roots of S' = C, less what is marked; packs of what is newly marked lose
-//               their condemned key. Then collection := "rescued".
+//  9. Rescue:   walk the roots of S' = C, less what is marked, and what the entries of results
+//               that are left refer to; packs of what is newly marked lose their condemned key.
+//               Then collection := "rescued".
 // 10. Await:    until the grace of readers is over, and all sessions say at least the epoch of C.
 // 11. Sweep:    entries that point to condemned packs leave the index, hidden ones too; then the
 //               objects are deleted; then the condemned keys.
@@ -70,6 +71,11 @@
 //  (g) A writer whose server's index lags: EpochReader refreshes the indexes whenever it reads an
 //      epoch it did not know. So whoever does not see P among the condemned because P was swept,
 //      sees an index without P.
+//  (h) b referred to by a result: not live for that. But whoever finds the result relies on b. A
+//      result that step 6 has looked at and left refers to what is marked; one that was registered
+//      later is still there at S' (its job, which kept b until then, may not be), and step 9 walks
+//      it. One that is registered after S' comes from a job that is visible at S', or wrote after
+//      C.
 //
 // ## Crashes, and collectors that come too late
 // The epoch's moves and condemned keys alone change nothing but what new writers rely on. A
@@ -136,10 +142,10 @@ struct GcReport {
   uint64_t blobs = 0;
   uint64_t bytes = 0;  // as stored, and so below
   uint64_t live_bytes = 0;
-  uint64_t young_bytes = 0;  // dead, but of packs too young to tell
-  uint64_t missing = 0;      // live blobs that are in no pack: damage, found in passing
-  std::vector<HolderUse> holders;
-  uint64_t dead_packs = 0;  // condemned, or (dry run) would be
+  uint64_t young_bytes = 0;        // dead, but of packs too young to tell
+  uint64_t missing = 0;            // live blobs that are in no pack: damage, found in passing
+  std::vector<HolderUse> holders;  // those that keep something, in the order they are accounted
+  uint64_t dead_packs = 0;         // condemned, or (dry run) would be
   uint64_t dead_bytes = 0;
   uint64_t rewritten_packs = 0;
   uint64_t rewritten_bytes = 0;  // copied out of them
@@ -164,6 +170,10 @@ class GcCollector {
   // another collection of the project runs. kUnavailable: the lock was lost. kDataLoss: something
   // live is damaged; nothing was condemned.
   virtual Result<Progress> step() = 0;
+
+  // Keeps the lock while a step takes long, as the sweep of a large index does: to be called every
+  // few seconds, by any thread, until this is destroyed. Errors: the next step tells.
+  virtual Status keep() = 0;
 
   // What it does now, for people: "marking", "waiting for readers", ...
   virtual std::string_view phase() const = 0;

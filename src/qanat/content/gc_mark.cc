@@ -11,24 +11,32 @@ namespace {
 // A batch of reads holds at most this many plain bytes, about.
 constexpr uint64_t kReadBytes = 8u << 20;
 constexpr size_t kParts = 5;  // of the memory: marks, chunks, and three sorters
+constexpr size_t kRootsDivisor = 10;
 
-std::string big_endian(uint64_t number) {
-  std::string bytes(8, '\0');
-  for (int i = 7; i >= 0; --i, number >>= 8) bytes[i] = static_cast<char>(number & 0xff);
+std::string big_endian(uint64_t number, int size = 8) {
+  std::string bytes(static_cast<size_t>(size), '\0');
+  for (int i = size - 1; i >= 0; --i, number >>= 8) {
+    bytes[static_cast<size_t>(i)] = static_cast<char>(number & 0xff);
+  }
   return bytes;
 }
 
-// Frontier: hash, use -> holder.
-std::string frontier_key(const Reference& reference) {
+// Frontier: hash, use, holder. So the first of several that name the same node is the holder that
+// came first.
+std::string frontier_key(const Reference& reference, uint32_t holder) {
   std::string key(reference.ref.hash.view());
   put_u8(key, static_cast<uint8_t>(reference.use));
-  return key;
+  return key.append(big_endian(holder, 4));
 }
 
-Result<Mark> parse_frontier_key(std::string_view key) {
+Result<Mark> parse_frontier_key(std::string_view key, uint32_t* holder) {
   Mark mark;
   QANAT_ASSIGN_OR_RETURN(mark.hash, Hash::from_bytes(key.substr(0, Hash::kSize)));
-  mark.use = static_cast<NodeUse>(static_cast<uint8_t>(key.back()));
+  mark.use = static_cast<NodeUse>(static_cast<uint8_t>(key[Hash::kSize]));
+  *holder = 0;
+  for (const char byte : key.substr(Hash::kSize + 1)) {
+    *holder = *holder << 8 | static_cast<uint8_t>(byte);
+  }
   return mark;
 }
 
@@ -85,14 +93,14 @@ Marker::Marker(Context context)
     : context_(std::move(context)),
       marks_(*context_.scratch.file_system, context_.scratch.directory,
              context_.scratch.memory_budget / kParts),
-      chunks_(sorter(1)),
-      next_(sorter(1)) {}
+      chunks_(sorter()),
+      next_(sorter()) {}
 
 Marker::~Marker() = default;
 
-std::unique_ptr<ExternalSorter> Marker::sorter(size_t parts) const {
+std::unique_ptr<ExternalSorter> Marker::sorter(size_t divisor) const {
   return std::make_unique<ExternalSorter>(*context_.scratch.file_system, context_.scratch.directory,
-                                          context_.scratch.memory_budget * parts / kParts);
+                                          context_.scratch.memory_budget / (kParts * divisor));
 }
 
 Result<uint32_t> Marker::holder_of(const Holder& holder) {
@@ -101,10 +109,9 @@ Result<uint32_t> Marker::holder_of(const Holder& holder) {
   return found->second;
 }
 
-Status Marker::add(const Reference& reference, uint32_t holder) {
+Status Marker::add(const Reference& reference, uint32_t holder, ExternalSorter& nodes) {
   if (reference.ref.kind == BlobKind::kChunk) return add_chunk(reference.ref, holder);
-  any_next_ = true;
-  return next_->add(frontier_key(reference), holder_value(holder));
+  return nodes.add(frontier_key(reference, holder), "");
 }
 
 Status Marker::add_chunk(const BlobRef& ref, uint32_t holder) {
@@ -113,13 +120,19 @@ Status Marker::add_chunk(const BlobRef& ref, uint32_t holder) {
   return chunks_->add(ref.hash.view(), holder_value(holder));
 }
 
-Status Marker::begin(const RootSource::Request& request) {
-  for (RootSource* source : context_.sources) {
-    QANAT_RETURN_IF_ERROR(source->visit_roots(
-        request, [this](const Holder& holder, const Reference& reference) -> Status {
-          QANAT_ASSIGN_OR_RETURN(const uint32_t id, holder_of(holder));
-          return add(reference, id);
-        }));
+Status Marker::begin(RootSource::Request request,
+                     const std::function<Status(const VisitRoot& visit)>& more) {
+  for (int rank = 0; rank < kRootRanks; ++rank) {
+    request.rank = static_cast<RootRank>(rank);
+    ExternalSorter& roots = *roots_.emplace_back(sorter(kRootsDivisor));
+    const VisitRoot visit = [&](const Holder& holder, const Reference& reference) -> Status {
+      QANAT_ASSIGN_OR_RETURN(const uint32_t id, holder_of(holder));
+      return add(reference, id, roots);
+    };
+    for (RootSource* source : context_.sources) {
+      QANAT_RETURN_IF_ERROR(source->visit_roots(request, visit));
+    }
+    if (rank + 1 == kRootRanks && more) QANAT_RETURN_IF_ERROR(more(visit));
   }
   return ok_status();
 }
@@ -133,12 +146,16 @@ Result<bool> Marker::step() {
     QANAT_RETURN_IF_ERROR(read_some());
     return true;
   }
-  if (!any_next_) return false;
+  if (!any_next_) {
+    if (roots_.empty()) return false;
+    next_ = std::move(roots_.front());
+    roots_.pop_front();
+  }
   QANAT_RETURN_IF_ERROR(next_->finish());
   frontier_ = std::move(next_);
-  next_ = sorter(1);
+  next_ = sorter();
   any_next_ = false;
-  located_ = sorter(1);
+  located_ = sorter();
   return true;
 }
 
@@ -147,10 +164,11 @@ Status Marker::locate_some() {
   std::vector<Mark> marks;
   std::vector<uint32_t> holders;
   for (; frontier_->valid() && marks.size() < context_.nodes_per_step;) {
-    QANAT_ASSIGN_OR_RETURN(const Mark mark, parse_frontier_key(frontier_->key()));
+    uint32_t holder = 0;
+    QANAT_ASSIGN_OR_RETURN(const Mark mark, parse_frontier_key(frontier_->key(), &holder));
     if (marks.empty() || marks.back() != mark) {
       marks.push_back(mark);
-      QANAT_ASSIGN_OR_RETURN(holders.emplace_back(), parse_holder(frontier_->value()));
+      holders.push_back(holder);
     }
     QANAT_RETURN_IF_ERROR(frontier_->next());
   }
@@ -204,7 +222,10 @@ Status Marker::read_some() {
     ++nodes_read_;
     holders_[node.holder].bytes += node.location.stored_length;
     ++holders_[node.holder].blobs;
-    const auto visit = [&](const Reference& reference) { return add(reference, node.holder); };
+    const auto visit = [&](const Reference& reference) {
+      any_next_ = any_next_ || reference.ref.kind != BlobKind::kChunk;
+      return add(reference, node.holder, *next_);
+    };
     if (node.mark.use < NodeUse::kForeign) {
       QANAT_RETURN_IF_ERROR(visit_node_references((*blobs)[i], node.mark.use, visit));
       continue;
@@ -240,8 +261,10 @@ Result<std::optional<Marker::Marked>> Marker::next() {
     Marked marked;
     marked.ref.kind = BlobKind::kChunk;
     QANAT_ASSIGN_OR_RETURN(marked.ref.hash, Hash::from_bytes(chunks_->key()));
-    QANAT_ASSIGN_OR_RETURN(marked.holder, parse_holder(chunks_->value()));
+    marked.holder = UINT32_MAX;
     while (chunks_->valid() && chunks_->key() == marked.ref.hash.view()) {
+      QANAT_ASSIGN_OR_RETURN(const uint32_t holder, parse_holder(chunks_->value()));
+      marked.holder = std::min(marked.holder, holder);
       QANAT_RETURN_IF_ERROR(chunks_->next());
     }
     return std::optional<Marked>(marked);

@@ -8,10 +8,14 @@
 // counted at the end. A RootSource that chains nodes (a journal) visits the chain in its own order:
 // a generation a link costs little, since small sorts stay in memory.
 //
-// Memory: about 5/4 of the budget, and the index's blocks in the shared cache. One thread.
+// Each blob is accounted to one holder: of those that refer to it in the generation in which it was
+// found first, the one whose roots came first.
+//
+// Memory: about 4/3 of the budget, and the index's blocks in the shared cache. One thread.
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <map>
 #include <memory>
@@ -51,9 +55,13 @@ class Marker {
   explicit Marker(Context context);
   ~Marker();
 
-  // Takes the roots of one rank at a revision as the next frontier. Then step() until it gives
-  // false. kDataLoss if a node is missing or damaged: nothing may be collected then.
-  Status begin(const RootSource::Request& request);
+  // Takes the roots of all ranks at a revision, to be walked rank after rank: all at once, since
+  // the store may have forgotten the revision by the time the first walk is done. Then step() until
+  // it gives false. kDataLoss if a node is missing or damaged: nothing may be collected then.
+  // `more` may name roots that no source does, walked last.
+  using VisitRoot = std::function<Status(const Holder& holder, const Reference& reference)>;
+  Status begin(RootSource::Request request,
+               const std::function<Status(const VisitRoot& visit)>& more = nullptr);
   Result<bool> step();
 
   // From now on the places of newly marked nodes, and the names of the chunks they refer to, are
@@ -80,17 +88,18 @@ class Marker {
 
  private:
   struct Located;
-  Status add(const Reference& reference, uint32_t holder);
+  Status add(const Reference& reference, uint32_t holder, ExternalSorter& nodes);
   Status add_chunk(const BlobRef& ref, uint32_t holder);
   Status locate_some();
   Status read_some();
-  std::unique_ptr<ExternalSorter> sorter(size_t parts) const;
+  std::unique_ptr<ExternalSorter> sorter(size_t divisor = 1) const;
   Result<uint32_t> holder_of(const Holder& holder);
 
   const Context context_;
   MarkSet marks_;
   std::unique_ptr<ExternalSorter> chunks_;
-  std::unique_ptr<ExternalSorter> frontier_;  // being sorted out; null: reading
+  std::deque<std::unique_ptr<ExternalSorter>> roots_;  // of the ranks that are still to be walked
+  std::unique_ptr<ExternalSorter> frontier_;           // being sorted out; null: reading
   std::unique_ptr<ExternalSorter> located_;
   std::unique_ptr<ExternalSorter> next_;
   bool any_next_ = false;

@@ -18,6 +18,9 @@ namespace {
 constexpr size_t kMaxLevel0 = 56;
 // Read ahead for each source of a merge: at most 56 sources of level 0 and a few runs.
 constexpr uint64_t kReadAhead = 128u << 10;
+// A merge renews its record so often.
+constexpr uint64_t kRenewEntries = 16'384;
+constexpr int64_t kRenewMs = 60'000;
 
 struct Level0 {
   std::string key;
@@ -128,8 +131,10 @@ class RunWriter {
   SegmentRun run_;
 };
 
+// `renew` is called now and then.
 Result<SegmentRun> merge(const CompactionContext& context, const Plan& plan,
-                         const std::vector<std::string>& output_keys) {
+                         const std::vector<std::string>& output_keys,
+                         const std::function<Status()>& renew) {
   std::vector<MergeSource> sources;  // newest first
   for (auto it = plan.level0.rbegin(); it != plan.level0.rend(); ++it) {
     sources.push_back({context.segment(it->location)});
@@ -145,9 +150,10 @@ Result<SegmentRun> merge(const CompactionContext& context, const Plan& plan,
   RunWriter writer(context.objects, {.may_use_reserve = context.may_use_reserve}, output_keys,
                    context.segment_target);
   SegmentMerge::Entry entry;
-  while (true) {
+  for (uint64_t count = 1;; ++count) {
     QANAT_ASSIGN_OR_RETURN(bool any, merge.next(&entry));
     if (!any) break;
+    if (count % kRenewEntries == 0) QANAT_RETURN_IF_ERROR(renew());
     // At the bottom a tombstone hides nothing.
     if (!entry.value && plan.reaches_bottom()) continue;
     if (entry.value && context.drop != nullptr && (*context.drop)(*entry.value)) continue;
@@ -205,13 +211,27 @@ Result<Swapped> merge_and_swap(const CompactionContext& context, const Plan& pla
   std::string intent_key = context.keys.removed_prefix + id;
   std::vector<std::string> outputs = plan_outputs(context, plan, id);
 
+  int64_t intended_ms = context.now_ms();
   meta::Transaction intent;
-  intent.put(intent_key, encode_removal({context.now_ms(), outputs}));
+  intent.put(intent_key, encode_removal({intended_ms, outputs}));
   intent.may_use_reserve = true;
   QANAT_ASSIGN_OR_RETURN(meta::TransactionResult planned, context.meta->commit(std::move(intent)));
   if (!planned.succeeded) return internal_error("an unconditional transaction did not happen");
+  // A large merge may take longer than the grace after which such a record is taken for left over.
+  auto renew = [&]() -> Status {
+    const int64_t now = context.now_ms();
+    if (now - intended_ms < kRenewMs) return ok_status();
+    meta::Transaction again;
+    again.when(meta::key_present(intent_key));
+    again.put(intent_key, encode_removal({now, outputs}));
+    again.may_use_reserve = true;
+    QANAT_ASSIGN_OR_RETURN(const auto renewed, context.meta->commit(std::move(again)));
+    if (!renewed.succeeded) return unavailable("it was taken for dead", "it is tried again");
+    intended_ms = now;
+    return ok_status();
+  };
 
-  Result<SegmentRun> run = merge(context, plan, outputs);
+  Result<SegmentRun> run = merge(context, plan, outputs, renew);
   if (!run.ok()) {
     // The intent's record stays: what was written is deleted after the grace.
     return run.status().with_context(str_cat("compaction of ", context.keys.prefix));

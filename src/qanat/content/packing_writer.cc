@@ -294,11 +294,13 @@ Result<bool> PackingWriter::reserve(const BlobRef& ref) {
     present = !pending_.try_emplace(ref).second;
   }
   if (!present && options_.deduplicate) {
-    QANAT_ASSIGN_OR_RETURN(present, known_to_index(ref));
-    if (present) {
+    const Result<bool> known = known_to_index(ref);
+    if (!known.ok() || *known) {
       MutexLock lock(mutex_);
       pending_.erase(ref);
     }
+    QANAT_RETURN_IF_ERROR(known.status());
+    present = *known;
   }
   if (!present) return true;
   deduplicated.add();

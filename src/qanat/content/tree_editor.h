@@ -44,8 +44,9 @@ struct TreeEditOptions {
 // Rules:
 //  - edits come in tree order; edits of one path apply in the order given; edits of a directory
 //    apply before those of paths in it;
-//  - a file cannot take the place of a directory, nor a directory that of a file or directory,
-//    unless that is deleted (or ends up empty) in the same run: kFailedPrecondition naming both;
+//  - a file cannot take the place of a directory, unless that is deleted or ends up empty in the
+//    same run, nor a directory that of a file or directory, unless that is deleted:
+//    kFailedPrecondition naming both;
 //  - a directory whose last file goes is gone;
 //  - an empty directory cannot be put (kInvalidArgument) except as the root.
 // Paths are checked (check_path). After an error the editor may only be destroyed; the old root is

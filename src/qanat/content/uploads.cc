@@ -23,6 +23,17 @@ Result<uint64_t> current_epoch(meta::Store& meta, std::string_view project, int6
   return from_hex16(item->value);
 }
 
+Result<Upload> upload_of(std::string_view project, std::string_view id,
+                         const meta::KeyValue& item) {
+  Upload upload{.project = std::string(project), .id = std::string(id)};
+  auto record = parse_upload(item.value);
+  if (!record.ok()) return record.status().with_context(item.key);
+  upload.record = *std::move(record);
+  upload.create_revision = item.create_revision;
+  upload.lease = item.lease;
+  return upload;
+}
+
 }  // namespace
 
 std::string encode_upload(const UploadRecord& record) {
@@ -109,18 +120,35 @@ Result<Upload> use_upload(meta::Store& meta, std::string_view project, std::stri
                      "it was ended, or nothing used it for 24 hours: begin a new one");
   };
   if (!is_id(id)) return gone();
-  Upload upload{.project = std::string(project), .id = std::string(id)};
-  QANAT_ASSIGN_OR_RETURN(const auto item, meta.get(upload.key()));
+  QANAT_ASSIGN_OR_RETURN(const auto item, meta.get(upload_key(project, id)));
   if (!item) return gone();
-  auto record = parse_upload(item->value);
-  if (!record.ok()) return record.status().with_context(item->key);
-  upload.record = *std::move(record);
-  upload.create_revision = item->create_revision;
-  upload.lease = item->lease;
+  QANAT_ASSIGN_OR_RETURN(Upload upload, upload_of(project, id, *item));
   const Status alive = meta.keep_alive(upload.lease);
   if (alive.code() == Code::kNotFound) return gone();
   QANAT_RETURN_IF_ERROR(alive);
   return upload;
+}
+
+Result<std::vector<Upload>> list_uploads(const meta::Store& meta, std::string_view project) {
+  std::vector<Upload> uploads;
+  meta::KeyRange range = meta::KeyRange::prefix(uploads_prefix(project));
+  meta::RangeOptions one;
+  one.limit = 1;
+  while (true) {
+    QANAT_ASSIGN_OR_RETURN(const meta::RangeResult found, meta.range(range, one));
+    if (found.items.empty()) return uploads;
+    const meta::KeyValue& item = found.items[0];
+    // An upload, or the packs of one that has just ended. Its packs, which may be very many, are
+    // passed by.
+    const size_t end = item.key.find('/', uploads_prefix(project).size());
+    const std::string key = item.key.substr(0, end);
+    if (end == std::string::npos) {
+      QANAT_ASSIGN_OR_RETURN(
+          uploads.emplace_back(),
+          upload_of(project, std::string_view(key).substr(key.rfind('/') + 1), item));
+    }
+    range.begin = meta::prefix_end(key + "/");
+  }
 }
 
 Result<std::set<chunk::PackId>> upload_packs(meta::Store& meta, const Upload& upload) {

@@ -15,6 +15,7 @@
 #include <set>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "qanat/base/status.h"
 #include "qanat/chunk/pack.h"
@@ -61,6 +62,8 @@ Result<Upload> begin_upload(meta::Store& meta, std::string_view project, std::st
                             std::string_view caller, int64_t now_ms);
 // The session, its lease renewed. kNotFound: ended, expired, or never begun.
 Result<Upload> use_upload(meta::Store& meta, std::string_view project, std::string_view id);
+// All that live; their leases are not renewed.
+Result<std::vector<Upload>> list_uploads(const meta::Store& meta, std::string_view project);
 // The packs that it wrote.
 Result<std::set<chunk::PackId>> upload_packs(meta::Store& meta, const Upload& upload);
 // Removes its keys. OK if they are gone.

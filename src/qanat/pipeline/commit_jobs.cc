@@ -1,6 +1,7 @@
 #include "qanat/pipeline/commit_jobs.h"
 
 #include <algorithm>
+#include <set>
 
 #include "qanat/base/string.h"
 #include "qanat/pipeline/records.h"
@@ -10,8 +11,31 @@ namespace qanat::pipeline {
 namespace {
 
 constexpr int64_t kWavesRead = 256;
+constexpr size_t kMaxInputs = 24;  // that one transaction compares, beside what else it does
 
 }  // namespace
+
+// The next plan reads the inputs of the job it starts from. Those of jobs before the last one are
+// kept by their commits alone: without them there is nothing to start from, and the next job is
+// planned from scratch, with the results that are known.
+Result<bool> RemovedJobs::inputs_stand(std::string_view project, std::string_view pipeline,
+                                       int64_t wave, meta::Transaction& transaction) const {
+  const std::string key = job_key(project, pipeline, wave);
+  QANAT_ASSIGN_OR_RETURN(const auto item, store_.get(key));
+  if (!item) return false;
+  QANAT_ASSIGN_OR_RETURN(const auto job, decode<JobRecord>(key, item->value));
+  std::set<std::string> commits;
+  for (const JobInput& input : job.inputs) {
+    if (input.commit.empty()) continue;
+    const std::string commit = version::commit_key(project, input.repo, input.commit);
+    QANAT_ASSIGN_OR_RETURN(const auto there, store_.get(commit));
+    if (!there) return false;
+    commits.insert(commit);
+  }
+  if (commits.size() > kMaxInputs) return false;
+  for (const std::string& commit : commits) transaction.when(meta::key_present(commit));
+  return true;
+}
 
 Status RemovedJobs::remove_job(std::string_view project, std::string_view pipeline, int64_t wave,
                                std::optional<int64_t> head_wave, std::string_view trash,
@@ -38,7 +62,11 @@ Status RemovedJobs::remove_job(std::string_view project, std::string_view pipeli
       if (static_cast<int64_t>(waves.size()) < kWavesRead) break;
     }
     transaction.when(meta::mod_revision_is(key, item->mod_revision));
-    if (head_wave && record.base_wave == wave) record.base_wave = *head_wave;
+    if (head_wave && record.base_wave == wave) {
+      QANAT_ASSIGN_OR_RETURN(const bool stands,
+                             inputs_stand(project, pipeline, *head_wave, transaction));
+      record.base_wave = stands ? *head_wave : 0;
+    }
     // Written in any case: a controller that ends a job compares it.
     transaction.put(key, encode(record));
   }

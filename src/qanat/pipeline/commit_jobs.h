@@ -16,6 +16,10 @@ class RemovedJobs : public version::CommitJobs {
                     meta::Transaction& transaction) override;
 
  private:
+  // Whether a job's inputs are there to plan from; adds compares that they stay so.
+  Result<bool> inputs_stand(std::string_view project, std::string_view pipeline, int64_t wave,
+                            meta::Transaction& transaction) const;
+
   meta::Store& store_;
   version::Versions& versions_;
 };

@@ -1,5 +1,7 @@
 #include "qanat/pipeline/fsck_jobs.h"
 
+#include <set>
+
 #include "qanat/base/string.h"
 #include "qanat/pipeline/datum_table.h"
 #include "qanat/pipeline/journal.h"
@@ -35,10 +37,11 @@ Status visit_row(std::string_view sort_key, std::string_view bytes, bool with_la
 }
 
 // The roots that a job's record names: `visit` gets what each is, its text, and how it is read.
-Status visit_texts(const JobRecord& job,
+// The inputs of a job that is neither running nor the base of the next plan are not its to keep.
+Status visit_texts(const JobRecord& job, bool with_inputs,
                    const std::function<Status(const std::string& what, const std::string& text,
                                               FsckUse use)>& visit) {
-  if (!is_final(job.state)) {
+  if (with_inputs) {
     for (const JobInput& input : job.inputs) {
       QANAT_RETURN_IF_ERROR(visit(str_cat("input ", input.name, ":/"), input.root, FsckUse::kTree));
     }
@@ -110,7 +113,7 @@ Result<uint64_t> FsckJobs::check_records(
           add("its journal's name is no hash");
         }
         return visit_texts(
-            *job, [&](const std::string& what, const std::string& text, FsckUse) -> Status {
+            *job, true, [&](const std::string& what, const std::string& text, FsckUse) -> Status {
               if (const auto root = content::MapRoot::from_text(text); !root.ok()) {
                 add(str_cat("the root of its ", what,
                             " cannot be read: ", root.status().message()));
@@ -124,22 +127,35 @@ Result<uint64_t> FsckJobs::check_records(
 
 Status FsckJobs::visit_roots(const std::string& project,
                              const std::function<Status(const FsckRoot&)>& visit) {
-  return version::visit_records(
-      store_, jobs_prefix(project), [&](const meta::KeyValue& item) -> Status {
-        const auto job = decode<JobRecord>(item.key, item.value);
-        if (!job.ok()) return ok_status();
-        const std::string name = job_name(item.key, *job) + ", ";
-        QANAT_RETURN_IF_ERROR(visit_texts(
-            *job, [&](const std::string& what, const std::string& text, FsckUse use) -> Status {
-              auto root = content::MapRoot::from_text(text);
-              return root.ok() ? visit({name + what, *std::move(root), use}) : ok_status();
-            }));
-        const auto head = Hash::from_hex(job->journal);
-        if (job->journal.empty() || !head.ok()) return ok_status();
-        FsckRoot journal{name + "journal, ", {}, kJournal};
-        journal.root.hash = *head;
-        return visit(journal);
-      });
+  std::set<std::string> bases;  // keys of jobs that the next plans start from
+  QANAT_RETURN_IF_ERROR(version::visit_records(
+      store_, pipelines_prefix(project), [&](const meta::KeyValue& item) -> Status {
+        const auto pipeline = decode<PipelineRecord>(item.key, item.value);
+        if (pipeline.ok() && pipeline->base_wave != 0) {
+          bases.insert(job_key(project, version::last_part(item.key), pipeline->base_wave));
+        }
+        return ok_status();
+      }));
+  auto visit_job = [&](const std::string& label, const meta::KeyValue& item) -> Status {
+    const auto job = decode<JobRecord>(item.key, item.value);
+    if (!job.ok()) return ok_status();
+    const std::string name = str_cat(label, job_name(item.key, *job), ", ");
+    QANAT_RETURN_IF_ERROR(
+        visit_texts(*job, !is_final(job->state) || bases.contains(item.key),
+                    [&](const std::string& what, const std::string& text, FsckUse use) -> Status {
+                      auto root = content::MapRoot::from_text(text);
+                      return root.ok() ? visit({name + what, *std::move(root), use}) : ok_status();
+                    }));
+    const auto head = Hash::from_hex(job->journal);
+    if (job->journal.empty() || !head.ok()) return ok_status();
+    FsckRoot journal{name + "journal, ", {}, kJournal};
+    journal.root.hash = *head;
+    return visit(journal);
+  };
+  QANAT_RETURN_IF_ERROR(
+      version::visit_records(store_, jobs_prefix(project),
+                             [&](const meta::KeyValue& item) { return visit_job("", item); }));
+  return version::visit_trash_records(store_, project, "/v1/job/", visit_job);
 }
 
 Status FsckJobs::visit_node(FsckUse use, const content::Blob& node, bool with_labels,

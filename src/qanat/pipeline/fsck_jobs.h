@@ -1,6 +1,7 @@
 // FsckJobs: the records of pipelines and jobs under fsck. They can be read, and what they name is
 // there; what a job names is a root: while it runs its inputs, plan and journal, afterwards its
-// datum table with outputs and logs, owner tree and content.
+// datum table with outputs and logs, owner tree and content; the inputs of a pipeline's last
+// successful job too, from which the next is planned. Jobs in the trash are roots as they were.
 #pragma once
 
 #include "qanat/content/fsck.h"

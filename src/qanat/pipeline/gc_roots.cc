@@ -73,7 +73,8 @@ Status JobRoots::visit_roots(
         [&](const std::string& name, const meta::KeyValue& item) -> Status {
           QANAT_ASSIGN_OR_RETURN(const auto job, decode<JobRecord>(item.key, item.value));
           const content::Holder holder{"trash", name};
-          return visit_job(job, true,
+          // Nobody plans from it, and what it read may have gone before.
+          return visit_job(job, false,
                            [&](const Reference& reference) { return visit(holder, reference); });
         });
   }

@@ -3,8 +3,8 @@
 // A job's record keeps what it names: while it runs, its inputs, plan and journal; afterwards its
 // datum table (with outputs and logs), owner tree and content. The trees of the inputs are kept for
 // jobs that run, and for the last successful job of each pipeline, from whose inputs the next plan
-// is computed. Jobs in the trash keep the same. Results that may be reused are weak
-// (result_index.h).
+// is computed. Jobs in the trash, which have ended, keep their tables, owner trees and content.
+// Results that may be reused are weak (result_index.h).
 #pragma once
 
 #include "qanat/base/clock.h"

@@ -105,7 +105,8 @@ class Edit {
   Status put_same(const std::string& path, const Hash& content_id) {
     QANAT_RETURN_IF_ERROR(put_named());
     if (!base_) {
-      // The branch may lose the file while the edit goes on, and collection its content.
+      // By the time the edits are applied the branch may have moved on, and nothing else may hold
+      // these files: an open commit keeps no history.
       QANAT_RETURN_IF_ERROR(writer_->rely_on_epoch());
       QANAT_ASSIGN_OR_RETURN(const auto commit, call_.state.versions->resolve_for_write(
                                                     repo_of(call_), ref_of(call_)));

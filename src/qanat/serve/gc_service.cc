@@ -14,6 +14,7 @@ namespace {
 
 constexpr int kNice = 10;
 constexpr int64_t kPollMs = 200;         // of what waits
+constexpr int64_t kKeepMs = 2'000;       // between looks at the locks
 constexpr int64_t kPatienceMs = 60'000;  // beyond the graces
 
 int64_t signed_of(uint64_t number) { return static_cast<int64_t>(number); }
@@ -44,6 +45,7 @@ void fill(api::CollectionInfo& info, const content::GcReport& report) {
 
 GcService::GcService(GcServiceContext context) : context_(std::move(context)) {
   next_ms_ = context_.clock->monotonic_ms() + context_.interval_ms;
+  keeper_ = std::thread([this] { keep_locks(); });
   thread_ = std::thread([this] { run(); });
 }
 
@@ -54,6 +56,32 @@ GcService::~GcService() {
     wake_.notify_all();
   }
   thread_.join();
+  {
+    MutexLock lock(keep_mutex_);
+    keep_stopping_ = true;
+    keep_wake_.notify_all();
+  }
+  keeper_.join();
+}
+
+void GcService::keep_locks() {
+  MutexLock lock(keep_mutex_);
+  while (!keep_stopping_) {
+    for (content::GcCollector* collector : kept_) {
+      if (const Status kept = collector->keep(); !kept.ok()) {
+        log_warning("the lock of a garbage collection could not be kept", {{"error", kept}});
+      }
+    }
+    (void)keep_wake_.wait_for_ms(keep_mutex_, kKeepMs);
+  }
+}
+
+void GcService::let_go(Run& run) {
+  {
+    MutexLock lock(keep_mutex_);
+    std::erase(kept_, run.collector.get());
+  }
+  run.collector.reset();
 }
 
 Result<std::unique_ptr<GcService::Run>> GcService::make(const std::string& project, bool dry_run,
@@ -85,7 +113,7 @@ Result<api::CollectionInfo> GcService::start(const std::string& project, bool dr
   QANAT_ASSIGN_OR_RETURN(std::unique_ptr<Run> run, make(project, dry_run, now));
   MutexLock lock(mutex_);
   api::CollectionInfo& info = infos_[project];
-  if (info.running && !dry_run && info.phase != "waiting for readers") {
+  if (info.running && !info.dry_run && !dry_run && info.phase != "waiting for readers") {
     return conflict(str_cat("garbage of project ", project, " is being collected already"),
                     "wait for it to end");
   }
@@ -127,7 +155,7 @@ void GcService::end(Run& run, const Status& status) {
                                    {"freed_objects", run.info.freed_objects},
                                    {"freed_bytes", run.info.freed_bytes}});
   }
-  run.collector.reset();
+  let_go(run);
 }
 
 void GcService::step(Run& run) {
@@ -201,8 +229,14 @@ void GcService::run() {
       for (auto& run : asked_) {
         // One that only waits makes room: the new one goes on with what it has condemned.
         std::erase_if(runs_, [&](const auto& old) {
-          return old->project == run->project && !run->info.dry_run && old->waiting;
+          if (old->project != run->project || run->info.dry_run || !old->waiting) return false;
+          let_go(*old);
+          return true;
         });
+        {
+          MutexLock keep_lock(keep_mutex_);
+          kept_.push_back(run->collector.get());
+        }
         runs_.push_back(std::move(run));
       }
       asked_.clear();
@@ -215,13 +249,16 @@ void GcService::run() {
     }
     for (const auto& run : runs_) {
       step(*run);
-      if (run->collector == nullptr && !run->info.dry_run && run->info.error.empty()) {
+      // What was too young will not be for ever, also if nothing else changes.
+      if (run->collector == nullptr && !run->info.dry_run && run->info.error.empty() &&
+          run->info.young_bytes == 0) {
         const auto now = fingerprint(run->project);
         if (now.ok()) collected_[run->project] = *now;
       }
     }
     std::erase_if(runs_, [](const auto& run) { return run->collector == nullptr; });
   }
+  for (const auto& run : runs_) let_go(*run);
   runs_.clear();
 }
 

@@ -1,9 +1,9 @@
 // GcService: runs the garbage collections of a server: those that are asked for, and one a project
 // every so often in which something has changed.
 //
-// One thread steps all collections that run, in turns. A collection that waits for readers goes on
-// by itself; one that fails is logged, and gone on with the next time: it never holds up anybody.
-// Thread safe.
+// One thread steps all collections that run, in turns; another keeps their locks, since a step may
+// take longer than a lock lasts. A collection that waits for readers goes on by itself; one that
+// fails is logged, and gone on with the next time: it never holds up anybody. Thread safe.
 #pragma once
 
 #include <functional>
@@ -57,6 +57,9 @@ class GcService {
   };
 
   void run();
+  void keep_locks() EXCLUDES(keep_mutex_);
+  // Ends a collection's work, and gives its lock back.
+  void let_go(Run& run) EXCLUDES(keep_mutex_);
   void step(Run& run);
   void end(Run& run, const Status& status);
   void start_due() EXCLUDES(mutex_);
@@ -76,6 +79,12 @@ class GcService {
   std::vector<std::unique_ptr<Run>> runs_;
   std::map<std::string, std::string> collected_;  // project -> fingerprint of the last one
   int64_t next_ms_ = 0;                           // monotonic
+
+  Mutex keep_mutex_;  // held while locks are kept; after mutex_
+  CondVar keep_wake_;
+  bool keep_stopping_ GUARDED_BY(keep_mutex_) = false;
+  std::vector<content::GcCollector*> kept_ GUARDED_BY(keep_mutex_);  // those of runs_
+  std::thread keeper_;
   std::thread thread_;
 };
 

@@ -167,14 +167,18 @@ Result<std::vector<CommitInfo>> CommitSets::remove(const Request& request) {
     QANAT_RETURN_IF_ERROR(store_.commit(std::move(begin)).status());
   }
   Status removed;
-  size_t gone = 0;
-  for (; gone < going.size() && removed.ok(); ++gone) {
-    removed = remove_one(request, trash, going[gone]);
+  for (size_t i = 0; i < going.size() && removed.ok(); ++i) {
+    removed = remove_one(request, trash, going[i]);
   }
   if (!trash.empty()) {
     meta::Transaction end;
     record.state = "whole";
-    if (!removed.ok() && gone == 1) {
+    // Looked at, not concluded from an error: it may have happened all the same.
+    QANAT_ASSIGN_OR_RETURN(
+        const auto items,
+        store_.range(meta::KeyRange::prefix(trash_items_prefix(request.project, trash)),
+                     {.limit = 1, .keys_only = true}));
+    if (!removed.ok() && items.items.empty()) {
       end.erase(trash_key(request.project, now, trash));
     } else {
       end.put(trash_key(request.project, now, trash), encode(record));
@@ -297,6 +301,7 @@ Result<int64_t> CommitSets::undelete(std::string_view project, std::string_view 
                                     }));
   // Each on its own, as long as the record is there: then it has been a root all the time.
   int64_t commits = 0;
+  bool left = false;  // a commit that could not be brought back, and can be another time
   for (const meta::KeyValue& item : items) {
     const std::string key = key_of_trash_item(project, found->id, item.key);
     if (key.starts_with("/v1/head/")) continue;
@@ -311,16 +316,27 @@ Result<int64_t> CommitSets::undelete(std::string_view project, std::string_view 
       const int up = key.starts_with("/v1/log/") ? 3 : 1;
       back.when(meta::key_present(repo_key(project, part_from_end(key, up))));
     }
+    if (key.starts_with("/v1/job/")) {
+      back.when(meta::key_present(str_cat("/v1/pipeline/", project, "/", part_from_end(key, 1))));
+    }
     back.put(key, item.value).erase(item.key);
     QANAT_ASSIGN_OR_RETURN(const auto done, store_.commit(std::move(back)));
-    if (done.succeeded && key.starts_with("/v1/commit/")) ++commits;
+    if (!key.starts_with("/v1/commit/")) continue;
+    if (done.succeeded) {
+      ++commits;
+    } else {
+      left = true;
+    }
   }
-  meta::Transaction end;
-  end.when(meta::mod_revision_is(trash_at, found->mod_revision)).erase(trash_at);
-  QANAT_RETURN_IF_ERROR(store_.commit(std::move(end)).status());
+  if (!left) {
+    meta::Transaction end;
+    end.when(meta::mod_revision_is(trash_at, found->mod_revision)).erase(trash_at);
+    QANAT_RETURN_IF_ERROR(store_.commit(std::move(end)).status());
+  }
   if (commits == 0) {
-    return failed_precondition(str_cat("commit ", id, " could not be brought back"),
-                               "its repo is gone, or has a commit of this id");
+    return failed_precondition(
+        str_cat("commit ", id, " could not be brought back"),
+        "its repo is gone (`qanat undelete repo` may bring it back), or has a commit of this id");
   }
   return commits;
 }

@@ -61,8 +61,8 @@ class CommitSets {
   Result<std::vector<CommitInfo>> remove(const Request& request);
 
   // Brings commits back out of the trash, with their jobs: they can be reached by their id again,
-  // and a branch may be made of them; the ancestry of other commits stays as it is. kNotFound: not
-  // there (any more). Gives how many.
+  // and a branch may be made of them; the ancestry of other commits stays as it is. One whose repo
+  // is gone stays in the trash. kNotFound: not there (any more). Gives how many.
   Result<int64_t> undelete(std::string_view project, std::string_view id);
 
  private:

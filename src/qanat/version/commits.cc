@@ -159,8 +159,15 @@ Result<Written> Versions::start_commit(const RepoName& repo, const CommitStart& 
   for (int attempt = 0; attempt < kAttempts; ++attempt) {
     QANAT_ASSIGN_OR_RETURN(auto loaded_repo, impl_->repo_for_writing(repo));
     const int64_t now = impl_->clock.wall_ms();
+    meta::Transaction transaction;
     std::string parent;
     if (!start.parent.empty()) {
+      // As what moves heads does: a squash or drop of the parent that has counted its children must
+      // count again. A parent that is a branch's head is guarded by the branch.
+      const std::string next = wave_next_key(repo.project);
+      QANAT_ASSIGN_OR_RETURN(const auto number, impl_->store.get(next));
+      transaction.when(meta::mod_revision_is(next, number ? number->mod_revision : 0))
+          .put(next, number ? number->value : "1");
       QANAT_ASSIGN_OR_RETURN(auto commit, resolve(repo, start.parent));
       if (!commit.record.finished()) {
         return failed_precondition(str_cat("commit ", commit.id, " is open and has no children"),
@@ -168,7 +175,6 @@ Result<Written> Versions::start_commit(const RepoName& repo, const CommitStart& 
       }
       parent = commit.id;
     }
-    meta::Transaction transaction;
     transaction.when(
         meta::mod_revision_is(repo_key(repo.project, repo.repo), loaded_repo.mod_revision));
     const std::string id = random_id();

@@ -3,6 +3,7 @@
 #include "qanat/base/bytes.h"
 #include "qanat/base/string.h"
 #include "qanat/version/commit_sets.h"
+#include "qanat/version/gc_roots.h"
 #include "qanat/version/keys.h"
 #include "qanat/version/records.h"
 
@@ -71,6 +72,8 @@ class Examination {
   Status head();
   Status log();
   Status wave();
+  Status trash();
+  Status trash_item();
 
  private:
   const meta::Store& store_;
@@ -169,7 +172,43 @@ Status Examination::wave() {
   return ok_status();
 }
 
+Status Examination::trash_item() {
+  // `<id>/commit/...`: commits hold content; the others are read where they are brought back to.
+  const std::string_view rest =
+      std::string_view(item_.key).substr(trash_items_prefix(project_).size());
+  const auto [id, part] = split_once(rest, '/');
+  if (!part.starts_with("commit/")) return ok_status();
+  (void)record<CommitRecord>(
+      str_cat("trash ", id, ", ", part_from_end(part, 1), "@", last_part(part)));
+  return ok_status();
+}
+
+// Whether it can be brought back.
+Status Examination::trash() {
+  const std::string id(last_part(item_.key));
+  const auto record = this->record<TrashRecord>(str_cat("trash ", id));
+  if (!record || record->state != "whole" || record->kind == "commit") return ok_status();
+  const std::string key = record->kind == "repo"
+                              ? repo_key(project_, record->repo)
+                              : branch_key(project_, record->repo, record->branch);
+  QANAT_ASSIGN_OR_RETURN(const bool there, exists(trash_item_key(project_, id, key)));
+  if (!there) add("what was deleted is not in it", trash_name(*record));
+  return ok_status();
+}
+
 }  // namespace
+
+Status visit_trash_records(
+    const meta::Store& store, const std::string& project, std::string_view prefix,
+    const std::function<Status(const std::string& label, const meta::KeyValue& item)>& visit) {
+  return visit_records(store, trash_prefix(project), [&](const meta::KeyValue& item) -> Status {
+    const auto record = decode<TrashRecord>(item.key, item.value);
+    if (!record.ok()) return ok_status();
+    const std::string label = str_cat("trash, ", trash_name(*record), ": ");
+    return visit_records(store, trash_item_key(project, last_part(item.key), prefix),
+                         [&](const meta::KeyValue& part) { return visit(label, part); });
+  });
+}
 
 Status visit_records(const meta::Store& store, const std::string& prefix,
                      const std::function<Status(const meta::KeyValue& item)>& visit) {
@@ -230,17 +269,29 @@ Result<uint64_t> FsckVersions::check_records(
   QANAT_RETURN_IF_ERROR(check(waves_prefix(project), &Examination::wave));
   QANAT_RETURN_IF_ERROR(check(str_cat("/v1/head/", project, "/"), &Examination::head));
   QANAT_RETURN_IF_ERROR(check(str_cat("/v1/log/", project, "/"), &Examination::log));
+  QANAT_RETURN_IF_ERROR(check(trash_prefix(project), &Examination::trash));
+  // Of what lies there, that it can be read.
+  QANAT_RETURN_IF_ERROR(version::check_records(
+      store_, trash_items_prefix(project),
+      [&](const meta::KeyValue& item, int64_t revision, Problems* problems) {
+        return Examination(store_, project, item, revision, problems).trash_item();
+      },
+      report, &count));
   return count;
 }
 
 Status FsckVersions::visit_roots(const std::string& project,
                                  const std::function<Status(const content::FsckRoot&)>& visit) {
-  return visit_records(store_, commits_prefix(project), [&](const meta::KeyValue& item) -> Status {
+  auto visit_commit = [&](const std::string& label, const meta::KeyValue& item) -> Status {
     const auto record = decode<CommitRecord>(item.key, item.value);
     if (!record.ok() || record->root.empty()) return ok_status();
-    return visit({str_cat(part_from_end(item.key, 1), "@", last_part(item.key), ":/"), record->root,
-                  content::FsckUse::kTree});
-  });
+    return visit({str_cat(label, part_from_end(item.key, 1), "@", last_part(item.key), ":/"),
+                  record->root, content::FsckUse::kTree});
+  };
+  QANAT_RETURN_IF_ERROR(
+      visit_records(store_, commits_prefix(project),
+                    [&](const meta::KeyValue& item) { return visit_commit("", item); }));
+  return visit_trash_records(store_, project, "/v1/commit/", visit_commit);
 }
 
 Status FsckVersions::visit_node(content::FsckUse, const content::Blob&, bool,

@@ -1,6 +1,6 @@
 // FsckVersions: the records of versions under fsck. A project's repos, branches, commits, `head/`
-// and `log/` entries and waves can be read, and what they name is there; the trees of all commits
-// are roots.
+// and `log/` entries, waves and the trash can be read, and what they name is there; the trees of
+// all commits are roots, of those in the trash too.
 #pragma once
 
 #include "qanat/content/fsck.h"
@@ -20,6 +20,13 @@ using CheckRecord = std::function<Status(const meta::KeyValue& item, int64_t rev
 // revision, so that a change under way is none. Adds to `count` as many as there were.
 Status check_records(const meta::Store& store, const std::string& prefix, const CheckRecord& check,
                      const std::function<Status(content::FsckProblem)>& report, uint64_t* count);
+
+// Calls `visit` with every item in the trash whose former key begins with `prefix` ("/v1/commit/"),
+// and how what it is part of is called ("trash, repo orders: "). Records of the trash that cannot
+// be read are passed over.
+Status visit_trash_records(
+    const meta::Store& store, const std::string& project, std::string_view prefix,
+    const std::function<Status(const std::string& label, const meta::KeyValue& item)>& visit);
 
 class FsckVersions : public content::FsckSource {
  public:

@@ -1,5 +1,8 @@
 // VersionRoots: what versions keep alive, for garbage collection: the trees of all commits, open
-// and failed ones too, and of those in the trash.
+// and failed ones too, and of those in the trash. Its holders, in this order: branches ("branch",
+// "orders@master") for their heads, "open commit"s, the newest 100 commits of each repo ("commit",
+// "orders@1f0c..."), "repo"s for their other commits, and "trash" ("repo orders"). At most 10,000
+// branches and commits are named; what the others keep is told of their repo.
 #pragma once
 
 #include "qanat/content/root_source.h"
@@ -22,10 +25,17 @@ class VersionRoots : public content::RootSource {
   Status visit_result(std::string_view value, const content::ReferenceVisitor& visit) override;
 
  private:
+  Status visit_named(
+      const Request& request,
+      const std::function<Status(const content::Holder&, const content::Reference&)>& visit);
+
   meta::Store& store_;
   Clock& clock_;
   Versions& versions_;
 };
+
+// What was deleted, for people: "repo orders", "branch orders@master", "commit 1f0c...".
+std::string trash_name(const TrashRecord& record);
 
 // Calls `visit` with every item in the trash whose former key begins with `prefix` ("/v1/commit/"),
 // as of the request's revision, with the name of what was deleted ("repo orders").

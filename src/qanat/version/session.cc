@@ -149,13 +149,10 @@ Result<std::optional<uint64_t>> Session::lowest_session(std::string_view project
 }
 
 Result<std::optional<uint64_t>> Session::lowest_upload(std::string_view project) {
-  QANAT_ASSIGN_OR_RETURN(const auto found,
-                         store_.range(meta::KeyRange::prefix(content::uploads_prefix(project))));
+  QANAT_ASSIGN_OR_RETURN(const auto uploads, content::list_uploads(store_, project));
   std::optional<uint64_t> lowest;
-  for (const meta::KeyValue& item : found.items) {
-    if (!content::is_upload_key(item.key)) continue;
-    QANAT_ASSIGN_OR_RETURN(const auto upload, content::parse_upload(item.value));
-    lowest = std::min(lowest.value_or(UINT64_MAX), upload.epoch);
+  for (const content::Upload& upload : uploads) {
+    lowest = std::min(lowest.value_or(UINT64_MAX), upload.record.epoch);
   }
   return lowest;
 }

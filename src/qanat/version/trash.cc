@@ -5,6 +5,8 @@
 // each revision each commit is found exactly once: garbage collection keeps what the trash holds as
 // it keeps commits. A large repo moves in many transactions; meanwhile it is gone for readers, and
 // a crash leaves a mark by which start() goes on.
+#include <set>
+
 #include "qanat/base/id.h"
 #include "qanat/base/log.h"
 #include "qanat/base/name.h"
@@ -275,9 +277,12 @@ Status Versions::Impl::resume_trash() {
 
 Status Versions::empty_trash(std::string_view project, bool now) {
   QANAT_ASSIGN_OR_RETURN(const auto trash, list_trash(project));
+  std::set<std::string, std::less<>> stay;
   for (const TrashInfo& info : trash) {
-    if (info.record.state != "whole") continue;
-    if (!now && info.record.expires_ms > impl_->clock.wall_ms()) continue;
+    if (info.record.state != "whole" || (!now && info.record.expires_ms > impl_->clock.wall_ms())) {
+      stay.insert(info.id);
+      continue;
+    }
     const std::string key = trash_key(project, info.record.deleted_ms, info.id);
     meta::Transaction gone;
     gone.when(meta::mod_revision_is(key, info.mod_revision)).erase(key);
@@ -294,8 +299,10 @@ Status Versions::empty_trash(std::string_view project, bool now) {
     const std::string id(
         split_once(std::string_view(next.items[0].key).substr(prefix.size()), '/').first);
     const std::string items = trash_items_prefix(project, id);
-    QANAT_ASSIGN_OR_RETURN(const auto record, impl_->find_trash(project, id));
-    if (!record) QANAT_RETURN_IF_ERROR(impl_->erase_in_steps(meta::KeyRange::prefix(items)));
+    if (!stay.contains(id)) {
+      QANAT_ASSIGN_OR_RETURN(const auto record, impl_->find_trash(project, id));
+      if (!record) QANAT_RETURN_IF_ERROR(impl_->erase_in_steps(meta::KeyRange::prefix(items)));
+    }
     from = meta::prefix_end(items);
   }
 }

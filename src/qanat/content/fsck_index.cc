@@ -72,7 +72,7 @@ Result<bool> FsckIndex::try_load() {
     range.begin = meta::key_after(items.back().key);
   }
   // As the index does: newest registrations first, then the runs.
-  std::stable_sort(items.begin(), items.end(), [](const auto& a, const auto& b) {
+  std::sort(items.begin(), items.end(), [](const auto& a, const auto& b) {
     return std::tie(a.create_revision, a.key) > std::tie(b.create_revision, b.key);
   });
 

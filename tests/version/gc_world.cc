@@ -246,7 +246,7 @@ void World::copy(Server& server) {
   if (!content.ok()) return;
   const int from = pick(2);
   const auto writer = (*content)->new_writer();
-  if (mutation != Mutation::kCopiesUnchecked && !writer->rely_on_epoch().ok()) return;
+  if (!writer->rely_on_epoch().ok()) return;
   const auto source = server.versions->resolve({kProject, kRepos[static_cast<size_t>(from)]},
                                                kBranches[static_cast<size_t>(pick(2))]);
   if (!source.ok()) return;

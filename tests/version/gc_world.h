@@ -36,7 +36,6 @@ enum class Mutation {
   kNoSessionCompare,   // writers do not compare their session
   kNoWaitForSessions,  // the sweep does not wait for writers
   kTrashIsNoRoot,      // what is in the trash is not marked
-  kCopiesUnchecked,    // copies do not rely_on_epoch()
 };
 
 struct World;

@@ -15,14 +15,14 @@ namespace {
 constexpr int64_t kWaitMs = 60'000;
 constexpr const char* kToken = "worker-token";
 
+// A worker that ends closes its connections, also those on which it waits for an answer: what
+// cannot be sent is then no error. A test that needs the answer notices that it did not come.
 void send_json(net::Response& response, const std::string& body) {
-  EXPECT_TRUE(response.send(200, body, "application/json").ok());
+  (void)response.send(200, body, "application/json");
 }
 
 void send_error(net::Response& response, const Status& status) {
-  EXPECT_TRUE(
-      response.send(net::http_status(status.code()), api::error_json(status), "application/json")
-          .ok());
+  (void)response.send(net::http_status(status.code()), api::error_json(status), "application/json");
 }
 
 std::vector<api::DatumInput> inputs_of(const FakeDatum& datum) {

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <set>
 #include <string>
 #include <vector>
@@ -54,6 +55,27 @@ TEST(Chunker, CutsDoNotDependOnHowTheStreamIsFed) {
   std::vector<std::string> whole = cut_all(data, data.size());
   for (size_t piece : {size_t{999}, kMinChunk, kMinChunk - 1, size_t{123'457}, kMaxChunk}) {
     EXPECT_EQ(cut_all(data, piece), whole) << piece;
+  }
+}
+
+// As much at a time as there is, and byte by byte: the same cuts, however dense they are.
+TEST(Chunker, FindsTheFirstCut) {
+  const std::string data = SeededRandom(5).bytes(1u << 20);
+  for (const int bits : {8, 10, 12, 13, 14, 16}) {
+    const ChunkSizes sizes{256, 40'000, 100'000, bits, bits - 2};
+    size_t cuts = 0;
+    for (std::string_view rest = data; !rest.empty() && cuts < 200; ++cuts) {
+      const size_t cut = find_cut(rest, sizes);
+      if (cut == 0) break;
+      // No shorter piece has one, and the cut does not depend on what follows. Short pieces are
+      // looked at without the second place.
+      for (const size_t shorter : {cut - 1, cut / 2, cut - std::min<size_t>(cut, 4096)}) {
+        EXPECT_EQ(find_cut(rest.substr(0, shorter), sizes), 0u) << bits << " " << cut;
+      }
+      EXPECT_EQ(find_cut(rest.substr(0, cut), sizes), cut);
+      rest.remove_prefix(cut);
+    }
+    EXPECT_GT(cuts, 10u) << bits;
   }
 }
 

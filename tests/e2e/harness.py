@@ -8,6 +8,7 @@ workers with them.
 import contextlib
 import json
 import os
+import random
 import shutil
 import signal
 import socket
@@ -31,9 +32,14 @@ class CommandFailed(AssertionError):
 
 
 def free_port():
-    with contextlib.closing(socket.socket()) as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+    """A port that nothing listens on, below those that the system gives to outgoing connections: who takes long to start finds it free still."""
+    with open("/proc/sys/net/ipv4/ip_local_port_range") as f:
+        above = int(f.read().split()[0])
+    while True:
+        port = random.randrange(above // 2, above)
+        with contextlib.closing(socket.socket()) as s, contextlib.suppress(OSError):
+            s.bind(("127.0.0.1", port))
+            return port
 
 
 def wait_until(condition, what, seconds=30):

@@ -9,6 +9,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 import urllib.error
@@ -181,6 +182,13 @@ rgw init timeout = 60
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def __enter__(self):
+        """Where a daemon does not come up (its port was taken meanwhile, memory was short), tries once more with new ones, and says so."""
+        try:
+            return self.start()
+        except (AssertionError, subprocess.SubprocessError) as error:
+            self.stop()
+            print(f"Ceph did not start; once more: {error}", file=sys.stderr)
+        self.__init__()
         try:
             return self.start()
         except BaseException:

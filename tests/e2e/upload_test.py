@@ -261,14 +261,17 @@ class Uploads(unittest.TestCase):
 
     def test_interrupted_says_how_to_go_on(self):
         self.new_project()
-        before = self.sent()
-        process = self.popen()
-        wait_until(lambda: process.poll() is not None or self.sent() > before, "some bytes sent")
-        process.send_signal(signal.SIGINT)
-        output, _ = process.communicate(timeout=60)
-        if process.returncode != 0:
-            self.assertEqual(process.returncode, 130)
-            self.assertIn("the same command goes on", output)
+        relay = Relay(self.server.port, hold_after=self.bytes // 2)
+        try:
+            process = self.popen(relay.url)
+            self.assertTrue(relay.held.wait(60))
+            process.send_signal(signal.SIGINT)
+            output, _ = process.communicate(timeout=60)
+        finally:
+            relay.go.set()
+            relay.close()
+        self.assertEqual(process.returncode, 130)
+        self.assertIn("the same command goes on", output)
         self.put()
         self.assertEqual(self.root_of(), self.root)
 

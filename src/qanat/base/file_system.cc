@@ -89,6 +89,11 @@ class PosixFile : public File {
     return ok_status();
   }
 
+  void start_writing(uint64_t offset, uint64_t length) override {
+    (void)::sync_file_range(descriptor_.get(), static_cast<off_t>(offset),
+                            static_cast<off_t>(length), SYNC_FILE_RANGE_WRITE);
+  }
+
   Status append(std::string_view bytes) override {
     QANAT_ASSIGN_OR_RETURN(const uint64_t end, size());
     return pwrite(end, bytes);

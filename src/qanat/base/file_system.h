@@ -48,6 +48,9 @@ class File {
   // Writes all of it, extending the file with zeros where need be. After an error any part may be
   // written. Not durable until sync().
   virtual Status pwrite(uint64_t offset, std::string_view bytes) = 0;
+  // A hint that these bytes, written before, can be on their way to the disk while more are being
+  // written, so that sync() finds less to do.
+  virtual void start_writing(uint64_t /*offset*/, uint64_t /*length*/) {}
   // pwrite at the end. One appender at a time. After an error the file may be longer by any part of
   // `bytes`.
   virtual Status append(std::string_view bytes) = 0;

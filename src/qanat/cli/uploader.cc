@@ -29,12 +29,13 @@ constexpr size_t kBlock = 4u << 20;
 constexpr size_t kBlockChunks = 16u << 10;
 constexpr size_t kCapacity = kBlock + 2 * chunk::kMaxChunk;
 constexpr size_t kInline = kBlock;        // up to here all goes with the edit
-constexpr uint64_t kRequest = 16u << 20;  // of blocks, then their chunks are made durable
+constexpr uint64_t kRequest = 32u << 20;  // of blocks, then their chunks are made durable
 constexpr size_t kRequestChunks = 32u << 10;
 constexpr std::chrono::milliseconds kPause{200};  // then an open request is ended
+constexpr std::chrono::seconds kRequestTime{2};  // on a slow way too, what was sent becomes durable
 constexpr size_t kReadPiece = 256u << 10;
 constexpr uint64_t kPatience = 32u << 20;  // bytes without a hit
-constexpr size_t kSampled = 8;             // then one chunk in so many is asked for
+constexpr size_t kSampled = 16;            // then one chunk in so many is asked for
 constexpr size_t kMaxClaimed = 256u << 10;
 constexpr size_t kMaxFiles = 32u << 10;  // that wait for an earlier one
 constexpr size_t kSpoolMemory = 8u << 20;
@@ -52,8 +53,8 @@ struct File {
   std::vector<api::ChunkName> chunks;
 };
 
-// Memory of its own, in huge pages where the system gives them: faulting 17 MiB in by pages of
-// 4 KiB costs as much as reading a file into them.
+// Memory of its own, in huge pages where the system gives them: faulting a block in by pages of
+// 4 KiB costs as much as reading a file into it.
 class Pages {
  public:
   explicit Pages(size_t size) : size_((size + kHugePage - 1) / kHugePage * kHugePage) {
@@ -342,14 +343,17 @@ class Uploader::Impl {
       if (options_.on_begin) options_.on_begin(upload_id_);
     }
     started_ = true;
-    for (size_t i = 0; i < options_.threads; ++i) threads_.emplace_back([this] { work(); });
+    for (size_t i = 0; i < options_.threads; ++i) threads_.emplace_back([this, i] { work(i); });
     return ok_status();
   }
 
   // --- The threads: a request each, over many blocks ---
 
-  void work() {
-    while (true) {
+  void work(size_t number) {
+    // The first request of each is of another length, so that they do not all send at one time and
+    // all wait for the server's disk at another.
+    uint64_t limit = kRequest * (number + 1) / options_.threads;
+    for (;; limit = kRequest) {
       std::unique_ptr<Block> block;
       {
         MutexLock lock(mutex_);
@@ -358,7 +362,7 @@ class Uploader::Impl {
         block = std::move(queue_.front());
         queue_.pop_front();
       }
-      Status status = send(std::move(block));
+      Status status = send(std::move(block), limit);
       if (status.ok()) continue;
       MutexLock lock(mutex_);
       if (failed_.ok()) failed_ = std::move(status);
@@ -378,13 +382,16 @@ class Uploader::Impl {
     uint64_t bytes = 0;            // of those before it
     std::vector<Block::Chunk> sent;
     std::string head;
+    uint64_t limit = kRequest;  // of bytes
+    const std::chrono::steady_clock::time_point began = std::chrono::steady_clock::now();
     Status failed;
   };
 
   // Sends the block's chunks that are missing, and those of the blocks that come meanwhile, and
   // waits until they are durable.
-  Status send(std::unique_ptr<Block> block) {
+  Status send(std::unique_ptr<Block> block, uint64_t limit) {
     Sending sending;
+    sending.limit = limit;
     QANAT_RETURN_IF_ERROR(begin(sending, std::move(block)));
     if (sending.block == nullptr) return settle(sending, {});  // all of it is there
     auto names = server_.upload(
@@ -481,7 +488,8 @@ class Uploader::Impl {
 
   // False when the request should end: it is long enough, or nothing comes.
   Result<bool> next_block(Sending& sending) {
-    while (sending.bytes < kRequest && sending.sent.size() < kRequestChunks) {
+    while (sending.bytes < sending.limit && sending.sent.size() < kRequestChunks &&
+           std::chrono::steady_clock::now() < sending.began + kRequestTime) {
       std::unique_ptr<Block> block;
       {
         MutexLock lock(mutex_);

@@ -25,12 +25,12 @@ class AddedChunk : public PendingChunk {
 
 }  // namespace
 
-std::unique_ptr<PendingChunk> BlobWriter::begin_add(std::string plain, Check check) {
+std::unique_ptr<PendingChunk> BlobWriter::begin_add(Buffer plain, Check check) {
   if (check != nullptr) {
-    if (Status status = check(plain); !status.ok())
+    if (Status status = check(plain.view()); !status.ok())
       return std::make_unique<AddedChunk>(std::move(status));
   }
-  return std::make_unique<AddedChunk>(add(BlobKind::kChunk, plain));
+  return std::make_unique<AddedChunk>(add(BlobKind::kChunk, plain.view()));
 }
 
 }  // namespace qanat::content

@@ -9,6 +9,7 @@
 #include <string_view>
 #include <vector>
 
+#include "qanat/base/buffer.h"
 #include "qanat/base/status.h"
 #include "qanat/chunk/blob_ref.h"
 
@@ -51,7 +52,7 @@ class BlobWriter : public BlobReader {
   // As add() of a chunk, in two steps, so that checking and hashing go on beside the caller. An
   // error of the check is wait()'s. For chunks that are long enough to be worth it. A caller keeps
   // at most ahead() of them.
-  virtual std::unique_ptr<PendingChunk> begin_add(std::string plain, Check check = nullptr);
+  virtual std::unique_ptr<PendingChunk> begin_add(Buffer plain, Check check = nullptr);
   // How many begin_add() before the first wait(); 0: begin_add() does all at once.
   virtual size_t ahead() const { return 0; }
 };

@@ -106,7 +106,7 @@ class FileWriter::Impl {
     // The last one is waited for at once anyway.
     if (ahead_ > 0 && !finishing_) {
       QANAT_RETURN_IF_ERROR(list_hashed(ahead_ - 1));
-      hashing_.push_back({chunk.size(), writer_.begin_add(std::string(chunk))});
+      hashing_.push_back({chunk.size(), writer_.begin_add(Buffer(chunk))});
       return ok_status();
     }
     QANAT_ASSIGN_OR_RETURN(BlobRef ref, writer_.add(BlobKind::kChunk, chunk));

@@ -38,9 +38,10 @@ constexpr size_t kMaxClosing = 2;
 struct Batch {
   struct Item {
     BlobRef ref;
-    size_t offset = 0;  // in `bytes`, unless shared
+    size_t offset = 0;  // in `bytes`, unless one of these has them
     size_t length = 0;
-    Blob shared;
+    Blob node;
+    std::shared_ptr<const Buffer> chunk;
   };
   uint64_t number = 0;
   std::string bytes;
@@ -48,19 +49,20 @@ struct Batch {
   size_t size = 0;  // of memory, about
 
   std::string_view plain(const Item& item) const {
-    if (item.shared != nullptr) return *item.shared;
+    if (item.node != nullptr) return *item.node;
+    if (item.chunk != nullptr) return item.chunk->view();
     return std::string_view(bytes).substr(item.offset, item.length);
   }
 };
 
 // A chunk that is being checked and hashed on the pool.
 struct Hashing {
-  Hashing(std::string plain, BlobWriter::Check its_check)
-      : bytes(std::make_shared<const std::string>(std::move(plain))), check(its_check) {}
+  Hashing(Buffer plain, BlobWriter::Check its_check)
+      : bytes(std::make_shared<const Buffer>(std::move(plain))), check(its_check) {}
   void run() {
-    Status status = check == nullptr ? ok_status() : check(*bytes);
+    Status status = check == nullptr ? ok_status() : check(bytes->view());
     Result<Hash> result = status.ok()
-                              ? Result<Hash>(chunk::name_blob(BlobKind::kChunk, *bytes).hash)
+                              ? Result<Hash>(chunk::name_blob(BlobKind::kChunk, bytes->view()).hash)
                               : Result<Hash>(std::move(status));
     MutexLock lock(mutex);
     found = std::move(result);
@@ -72,7 +74,7 @@ struct Hashing {
     return *found;
   }
 
-  const Blob bytes;
+  const std::shared_ptr<const Buffer> bytes;
   const BlobWriter::Check check;
   Mutex mutex;
   CondVar changed;
@@ -91,7 +93,7 @@ class PackingWriter : public ContentWriter {
   ~PackingWriter() override;
 
   Result<BlobRef> add(BlobKind kind, std::string_view plain, const Hash* known) override;
-  std::unique_ptr<PendingChunk> begin_add(std::string plain, Check check) override;
+  std::unique_ptr<PendingChunk> begin_add(Buffer plain, Check check) override;
   size_t ahead() const override {
     return context_.encoders == nullptr ? 0 : 2 * context_.encoders->thread_count();
   }
@@ -144,8 +146,9 @@ class PackingWriter : public ContentWriter {
   Result<bool> known_to_index(const BlobRef& ref);
   // False if the blob is there already; else a place for it is held in pending_.
   Result<bool> reserve(const BlobRef& ref);
-  Status enqueue(const BlobRef& ref, std::string_view plain, Blob shared);
-  Status add_hashed(const Hash& hash, const Blob& plain, BlobRef* ref);
+  // `item` is empty but for what it keeps of the bytes.
+  Status enqueue(const BlobRef& ref, std::string_view plain, Batch::Item item);
+  Status add_hashed(const Hash& hash, std::shared_ptr<const Buffer> plain, BlobRef* ref);
   // Hands on the batch that was being filled; `here`: in this thread.
   Status dispatch(bool here);
   Status register_early();
@@ -319,16 +322,16 @@ Result<BlobRef> PackingWriter::add(BlobKind kind, std::string_view plain, const 
   QANAT_ASSIGN_OR_RETURN(const bool fresh, reserve(ref));
   if (!fresh) return ref;
   // Trees are edited node by node, so nodes are kept at hand.
-  Blob shared;
+  Batch::Item item;
   if (kind == BlobKind::kNode) {
-    shared = std::make_shared<const std::string>(plain);
-    context_.blobs->remember(ref, shared);
+    item.node = std::make_shared<const std::string>(plain);
+    context_.blobs->remember(ref, item.node);
   }
-  QANAT_RETURN_IF_ERROR(enqueue(ref, plain, std::move(shared)));
+  QANAT_RETURN_IF_ERROR(enqueue(ref, plain, std::move(item)));
   return ref;
 }
 
-std::unique_ptr<PendingChunk> PackingWriter::begin_add(std::string plain, Check check) {
+std::unique_ptr<PendingChunk> PackingWriter::begin_add(Buffer plain, Check check) {
   auto hashing = std::make_shared<Hashing>(std::move(plain), check);
   if (context_.encoders == nullptr ||
       !context_.encoders->try_submit([hashing] { hashing->run(); })) {
@@ -337,20 +340,27 @@ std::unique_ptr<PendingChunk> PackingWriter::begin_add(std::string plain, Check 
   return std::make_unique<Ticket>(*this, std::move(hashing));
 }
 
-Status PackingWriter::add_hashed(const Hash& hash, const Blob& plain, BlobRef* ref) {
+Status PackingWriter::add_hashed(const Hash& hash, std::shared_ptr<const Buffer> plain,
+                                 BlobRef* ref) {
   QANAT_RETURN_IF_ERROR(begin());
   *ref = {BlobKind::kChunk, hash};
   QANAT_ASSIGN_OR_RETURN(const bool fresh, reserve(*ref));
-  return fresh ? enqueue(*ref, *plain, plain) : ok_status();
+  if (!fresh) return ok_status();
+  const std::string_view bytes = plain->view();
+  Batch::Item item;
+  item.chunk = std::move(plain);
+  return enqueue(*ref, bytes, std::move(item));
 }
 
-Status PackingWriter::enqueue(const BlobRef& ref, std::string_view plain, Blob shared) {
+Status PackingWriter::enqueue(const BlobRef& ref, std::string_view plain, Batch::Item item) {
   if (filling_ == nullptr) {
     filling_ = std::make_shared<Batch>();
     filling_->number = next_batch_++;
   }
-  Batch::Item item{ref, filling_->bytes.size(), plain.size(), std::move(shared)};
-  if (item.shared == nullptr) filling_->bytes.append(plain);
+  item.ref = ref;
+  item.offset = filling_->bytes.size();
+  item.length = plain.size();
+  if (item.node == nullptr && item.chunk == nullptr) filling_->bytes.append(plain);
   filling_->items.push_back(std::move(item));
   filling_->size += plain.size() + kItemOverhead;
   {
@@ -444,7 +454,7 @@ Status PackingWriter::append(const Batch::Item& item, std::string_view plain,
     MutexLock pack_lock(pack_mutex_);
     if (open_ == nullptr) QANAT_RETURN_IF_ERROR(open_pack());
     QANAT_ASSIGN_OR_RETURN(const chunk::BlobLocation location,
-                           open_->add(item.ref, plain, encoded, node ? item.shared : nullptr));
+                           open_->add(item.ref, plain, encoded, item.node));
     {
       MutexLock lock(mutex_);
       Pending& pending = pending_[item.ref];
@@ -541,7 +551,7 @@ Result<Blob> PackingWriter::read(const BlobRef& ref) {
     if (pending.pack == kQueued) {
       const std::shared_ptr<const Batch> batch = batches_[pending.offset];
       const Batch::Item& item = batch->items[pending.stored_length];
-      if (item.shared != nullptr) return item.shared;
+      if (item.node != nullptr) return item.node;
       return std::make_shared<const std::string>(batch->plain(item));
     }
   }

@@ -339,10 +339,7 @@ void HttpLoop::accept_from(const std::shared_ptr<Listener>& listener) {
     connection->id = next_id_++;
     connection->listener = listener;
     connection->peer = peer_name(from);
-    if (from.ss_family != AF_UNIX) {
-      int on = 1;
-      setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-    }
+    if (from.ss_family != AF_UNIX) tune_tcp(fd, from);
     connections_[connection->id] = connection;
     accepted_.fetch_add(1);
     open_connections_.store(connections_.size());

@@ -1,6 +1,8 @@
 // Sockets for the other files of net/: connect, listen and wait, with deadlines. Internal.
 #pragma once
 
+#include <sys/socket.h>
+
 #include <chrono>
 #include <cstdint>
 #include <string>
@@ -50,6 +52,9 @@ Result<FileDescriptor> connect_unix(const std::string& path, Deadline deadline,
 Result<FileDescriptor> listen_on_tcp(const IpAddress& address, uint16_t port);
 Result<FileDescriptor> listen_on_unix(const std::string& path, int mode);
 uint16_t local_port(int fd);
+
+// Sends at once what is written; on loopback without pacing. Not for other sockets than TCP's.
+void tune_tcp(int fd, const sockaddr_storage& peer);
 
 // write(2) to a socket without SIGPIPE.
 ssize_t send_some(int fd, std::string_view bytes);

@@ -9,6 +9,7 @@ namespace {
 
 constexpr size_t kBufferBytes = 256 << 10;
 constexpr size_t kDirectBytes = 64 << 10;  // not worth copying
+constexpr uint64_t kStartWriting = 4 << 20;
 
 struct Counters {
   Counter& file_syncs = counter("qanat_object_file_syncs_total", "Objects' files made durable");
@@ -86,6 +87,10 @@ class LocalObjectStore::Writer : public ObjectWriter {
     QANAT_RETURN_IF_ERROR(store_.check_space(bytes.size(), options_.may_use_reserve));
     QANAT_RETURN_IF_ERROR(file_->pwrite(written_, bytes).with_context(str_cat("object ", key_)));
     written_ += bytes.size();
+    if (written_ - on_their_way_ >= kStartWriting) {
+      file_->start_writing(on_their_way_, written_ - on_their_way_);
+      on_their_way_ = written_;
+    }
     return ok_status();
   }
 
@@ -105,7 +110,8 @@ class LocalObjectStore::Writer : public ObjectWriter {
   std::unique_ptr<File> file_;  // null once finished or given up
   std::string buffer_;
   uint64_t written_ = 0;  // bytes in the file
-  int64_t size_ = 0;      // bytes appended
+  uint64_t on_their_way_ = 0;
+  int64_t size_ = 0;  // bytes appended
 };
 
 LocalObjectStore::LocalObjectStore(FileSystem& files, std::string root,

@@ -48,7 +48,7 @@ class EndingWriter : public content::ContentWriter {
                                const Hash* known) override {
     return writer_.add(kind, plain, known);
   }
-  std::unique_ptr<content::PendingChunk> begin_add(std::string plain, Check check) override {
+  std::unique_ptr<content::PendingChunk> begin_add(Buffer plain, Check check) override {
     return writer_.begin_add(std::move(plain), check);
   }
   size_t ahead() const override { return writer_.ahead(); }

@@ -3,8 +3,10 @@
 #include <algorithm>
 #include <array>
 #include <deque>
+#include <optional>
 
 #include "qanat/api/files.h"
+#include "qanat/base/buffer.h"
 #include "qanat/base/bytes.h"
 #include "qanat/base/counters.h"
 #include "qanat/base/string.h"
@@ -119,14 +121,12 @@ class ChunkReader {
   // By pieces, so that what has just come is still in the processor's caches when it is summed.
   Status read_chunk(size_t length, uint64_t checksum) {
     Hasher64 sum;
-    chunk_.clear();
-    chunk_.reserve(length);
+    chunk_.emplace(length);
     for (size_t done = 0; done < length;) {
       const size_t piece = std::min(kPiece, length - done);
-      chunk_.resize(done + piece);
-      QANAT_ASSIGN_OR_RETURN(const bool whole, read_exactly(chunk_.data() + done, piece));
+      QANAT_ASSIGN_OR_RETURN(const bool whole, read_exactly(chunk_->data() + done, piece));
       if (!whole) return cut_off();
-      sum.update(std::string_view(chunk_).substr(done));
+      sum.update(chunk_->view().substr(done, piece));
       done += piece;
     }
     if (sum.finish() == checksum) return ok_status();
@@ -135,17 +135,16 @@ class ChunkReader {
   }
 
   Status take() {
-    bytes_ += chunk_.size();
+    bytes_ += chunk_->size();
     const size_t ahead = writer_.ahead();
-    if (ahead > 0 && chunk_.size() >= chunk::kMinChunk) {
+    if (ahead > 0 && chunk_->size() >= chunk::kMinChunk) {
       QANAT_RETURN_IF_ERROR(name_until(ahead - 1));
-      waiting_.push_back({hashes_.size(), writer_.begin_add(std::move(chunk_), check_cut)});
-      chunk_.clear();
+      waiting_.push_back({hashes_.size(), writer_.begin_add(*std::move(chunk_), check_cut)});
       hashes_.emplace_back();
       return ok_status();
     }
-    QANAT_RETURN_IF_ERROR(check_cut(chunk_));
-    QANAT_ASSIGN_OR_RETURN(const auto ref, writer_.add(chunk::BlobKind::kChunk, chunk_));
+    QANAT_RETURN_IF_ERROR(check_cut(chunk_->view()));
+    QANAT_ASSIGN_OR_RETURN(const auto ref, writer_.add(chunk::BlobKind::kChunk, chunk_->view()));
     hashes_.push_back(ref.hash);
     return ok_status();
   }
@@ -161,7 +160,7 @@ class ChunkReader {
 
   net::Request& request_;
   content::ContentWriter& writer_;
-  std::string chunk_;
+  std::optional<Buffer> chunk_;
   std::vector<Hash> hashes_;
   std::deque<Waiting> waiting_;
   uint64_t bytes_ = 0;

@@ -7,6 +7,7 @@
 
 #include <atomic>
 #include <condition_variable>
+#include <cstdio>
 #include <filesystem>
 #include <mutex>
 #include <thread>
@@ -130,6 +131,11 @@ TEST_F(ServerClientTest, EchoAndKeepAlive) {
     ASSERT_TRUE(answer.ok()) << answer.status().to_string();
     EXPECT_EQ((*answer)->status(), 200);
     EXPECT_EQ((*answer)->headers().get("x-target"), "/x?i=" + std::to_string(i));
+    const std::string timing((*answer)->headers().get("server-timing"));
+    double milliseconds = -1;
+    EXPECT_EQ(std::sscanf(timing.c_str(), "handler;dur=%lf", &milliseconds), 1) << timing;
+    EXPECT_GE(milliseconds, 0);
+    EXPECT_LT(milliseconds, 60'000);
     EXPECT_EQ(*(*answer)->read_all(1 << 20), "POST " + post.body);
   }
   EXPECT_EQ(server_->counters().connections, 1U) << "the connection was not kept";

@@ -280,6 +280,7 @@ class HandlerResponse : public Response {
       }
     }
     state_ = State::kStarted;
+    headers_.set("Server-Timing", server_timing());
     const RequestHead& head = request_.head();
     no_body_ = head.method == Method::kHead || forbids_body(status);
     chunked_ = !content_length && head.version >= 11 && !forbids_body(status);
@@ -371,6 +372,15 @@ class HandlerResponse : public Response {
   }
 
  private:
+  // What the handler took until it began to answer, as browsers and curl show it (W3C, "Server
+  // Timing").
+  std::string server_timing() const {
+    const std::chrono::duration<double, std::milli> took = SteadyClock::now() - began_;
+    char text[48];
+    snprintf(text, sizeof text, "handler;dur=%.3f", took.count());
+    return text;
+  }
+
   enum class State { kNothing, kStarted, kFinished, kPending, kStreaming };
 
   Status flush_header() {
@@ -386,6 +396,7 @@ class HandlerResponse : public Response {
     return failed_;
   }
 
+  const SteadyClock::time_point began_ = SteadyClock::now();
   const ServerOptions& options_;
   const std::weak_ptr<ServerLoop> loop_;
   Connection& connection_;

@@ -12,6 +12,7 @@
 #include "qanat/base/random.h"
 #include "qanat/base/string.h"
 #include "qanat/chunk/segment.h"
+#include "qanat/content/segment_merge.h"
 
 namespace qanat::content {
 namespace {
@@ -158,6 +159,67 @@ TEST(SegmentIndex, IsAMapWhateverIsCompactedAndReopened) {
     EXPECT_EQ(disk.object_keys().size(), index->stats().segments);
     EXPECT_LE(cache.charge(), cache.capacity());
   }
+}
+
+// Where copies are kept, a value that is taken out uncovers the one it hid.
+TEST(SegmentIndex, KeepsHiddenCopiesUntilTheyAreDropped) {
+  ContentDisk disk;
+  ASSERT_TRUE(disk.open());
+  BlockCache cache(1u << 20);
+  SegmentIndexOptions options = small_options(disk);
+  options.name = "blobs";
+  options.keep_copies = true;
+  auto index = *SegmentIndex::open(disk.meta.get(), disk.objects.get(), &cache, std::move(options));
+  auto copies = [&] {
+    std::vector<std::string> found;
+    auto entry = *(*index->scan("b"))->next();
+    if (!entry) return found;
+    found.emplace_back(entry->value);
+    found.insert(found.end(), entry->older.begin(), entry->older.end());
+    EXPECT_EQ(*index->get("b"), found[0]);
+    return found;
+  };
+  auto drop = [&](std::string_view gone) {
+    return index->drop_entries([&](std::string_view value) { return value == gone; },
+                               [](std::string_view) { return false; });
+  };
+  using Copies = std::vector<std::string>;
+  for (const char* value : {"one", "two", "three", "two"}) {
+    ASSERT_TRUE(put(disk, *index, {{"a", "x"}, {"b", value}, {"c", value}}).ok());
+  }
+  EXPECT_EQ(copies(), (Copies{"two", "three", "one"}));
+  ASSERT_TRUE(index->compact(true).ok());
+  EXPECT_EQ(copies(), (Copies{"two", "three", "one"}));
+  ASSERT_TRUE(put(disk, *index, {{"b", "four"}}).ok());
+  ASSERT_TRUE(index->compact(true).ok());
+  EXPECT_EQ(copies(), (Copies{"four", "two", "three", "one"}));
+  ASSERT_TRUE(drop("two").ok());
+  EXPECT_EQ(copies(), (Copies{"four", "three", "one"}));
+  EXPECT_EQ(*index->get("c"), "three");
+  ASSERT_TRUE(drop("four").ok());
+  ASSERT_TRUE(drop("one").ok());
+  EXPECT_EQ(copies(), (Copies{"three"}));
+  ASSERT_TRUE(drop("three").ok());
+  EXPECT_EQ(copies(), Copies());
+  EXPECT_EQ(*index->get("c"), std::nullopt);
+  EXPECT_EQ(*index->get("a"), "x");
+  EXPECT_EQ(index->write_segment({{"b", std::nullopt}}).code(), Code::kInternal);
+}
+
+TEST(SegmentIndex, StoredValuesAreStrict) {
+  const SegmentLocation location{"segments/p/i/1", 0, 100, 1, false};
+  auto parse = [&](std::string_view stored) { return index_value(stored, location, nullptr); };
+  std::string stored;
+  encode_index_values(std::vector<std::string>{"new", "old"}, &stored);
+  EXPECT_EQ(*parse(stored), "new");
+  for (size_t length = 0; length < stored.size(); ++length) {
+    EXPECT_EQ(parse(stored.substr(0, length)).code(), Code::kDataLoss) << length;
+  }
+  EXPECT_EQ(parse(stored + "x").code(), Code::kDataLoss);
+  encode_index_values({}, &stored);
+  EXPECT_EQ(*parse(stored), std::nullopt);
+  EXPECT_EQ(parse(stored + "x").code(), Code::kDataLoss);
+  EXPECT_EQ(parse("\x03x").code(), Code::kDataLoss);
 }
 
 TEST(SegmentIndex, RunsGrowGeometrically) {

@@ -53,10 +53,10 @@ struct MutationCase {
 };
 class GcMutationTest : public ::testing::TestWithParam<MutationCase> {};
 
-// The schedules find a rule of the algorithm that is broken. (That of copies is too rarely needed
-// by them: ContentWriter.NoticesThatTheEpochMoved and CountsOnNothingThatMayHaveToBeRescued. Nor do
-// they notice a sweep that does not wait for writers: those find out by themselves that what they
-// rely on is gone, and fail with a conflict.)
+// The schedules find a rule of the algorithm that is broken. Some are too rarely needed for that,
+// and have tests of their own: ContentWriter.NoticesThatTheEpochMoved,
+// ContentWriter.CountsOnNothingThatMayHaveToBeRescued, and GcWriterTest (a sweep waits for writers;
+// hidden copies are kept).
 TEST_P(GcMutationTest, SlowIsFound) {
   set_log_level(LogLevel::kOff);
   std::string wrong;

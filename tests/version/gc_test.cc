@@ -296,6 +296,116 @@ TEST_F(GcTest, ManyHoldersAreToldInSum) {
   EXPECT_EQ(sum, report.live_bytes);
 }
 
+class GcWriterTest : public GcTest {
+ protected:
+  // True if the transaction happened. What it makes visible is that nothing but the chunk lives.
+  bool commit(content::ContentWriter& writer, const chunk::BlobRef& chunk) {
+    EXPECT_TRUE(writer.flush().ok());
+    meta::Transaction transaction;
+    writer.add_to(&transaction);
+    const auto done = meta_.commit(std::move(transaction));
+    EXPECT_TRUE(done.ok());
+    if (!done->succeeded) return false;
+    writer.committed(done->revision);
+    living_.refs = {chunk};
+    return true;
+  }
+  // Until it is done, or waits; steps on for a while then.
+  GcCollector::Progress run(GcCollector& collector) {
+    auto progress = GcCollector::Progress::kMore;
+    for (int waited = 0; waited < 50 && progress != GcCollector::Progress::kDone;) {
+      const auto step = collector.step();
+      EXPECT_TRUE(step.ok()) << step.status().to_string();
+      if (!step.ok()) break;
+      progress = *step;
+      if (progress != GcCollector::Progress::kWaiting) continue;
+      ++waited;
+      clock_.advance_ms(1000);
+    }
+    return progress;
+  }
+  std::unique_ptr<GcCollector> collector() { return GcTest::collector(living_, false); }
+  chunk::PackId pack_of(const chunk::BlobRef& ref) {
+    const auto found = content().blobs().locate_many(std::span(&ref, 1));
+    EXPECT_TRUE(found.ok() && (*found)[0]);
+    return found.ok() && (*found)[0] ? *(*found)[0]->pack : chunk::PackId();
+  }
+  bool there(const chunk::PackId& pack) {
+    return objects_.size(content::pack_object_key(kProject, pack)).ok();
+  }
+
+  ManyRoots living_;
+};
+
+TEST_F(GcWriterTest, ASweepWaitsForWritersThatRelyOnWhatIsCondemned) {
+  auto first = content().new_writer();
+  const chunk::BlobRef ref = *first->add(chunk::BlobKind::kChunk, "deleted and put again");
+  ASSERT_TRUE(commit(*first, ref));
+  first.reset();
+  report_of(*collector());  // moves the epoch, so that the pack is old
+  const chunk::PackId old = pack_of(ref);
+
+  auto again = content().new_writer();
+  ASSERT_TRUE(again->add(chunk::BlobKind::kChunk, "deleted and put again").ok());
+  EXPECT_EQ(again->stats().deduplicated, 1u);
+  living_.refs.clear();
+  const auto collection = collector();
+  EXPECT_EQ(run(*collection), GcCollector::Progress::kWaiting);
+  EXPECT_EQ(collection->phase(), "waiting for readers");
+  EXPECT_TRUE(there(old));
+
+  // So it can copy out of what is condemned.
+  EXPECT_FALSE(commit(*again, ref));
+  ASSERT_TRUE(again->recheck().ok());
+  ASSERT_TRUE(commit(*again, ref));
+  again.reset();
+  EXPECT_EQ(run(*collection), GcCollector::Progress::kDone);
+  EXPECT_FALSE(there(old));
+  EXPECT_TRUE(there(pack_of(ref)));
+  EXPECT_EQ(**content().blobs().read(ref), "deleted and put again");
+}
+
+// Two writers store a chunk at once. The copy that is registered last hides the other in the index,
+// is of the older epoch, and condemned alone, while a third writer counts on the hidden one.
+TEST_F(GcWriterTest, AHiddenCopyIsFoundWhenTheOneBeforeItGoes) {
+  auto slow = content().new_writer();
+  const chunk::BlobRef ref = *slow->add(chunk::BlobKind::kChunk, "stored twice");
+  ASSERT_TRUE(slow->flush().ok());
+  report_of(*collector());
+  auto fast = content().new_writer();
+  ASSERT_TRUE(fast->add(chunk::BlobKind::kChunk, "stored twice").ok());
+  ASSERT_TRUE(commit(*fast, ref));
+  const chunk::PackId hidden = pack_of(ref);
+  auto relies = content().new_writer();
+  const auto known = relies->find_chunks(std::span(&ref.hash, 1));
+  ASSERT_TRUE(known.ok() && (*known)[0] && (*known)[0]->pack == hidden);
+  relies->rely_on(*(*known)[0]);
+  fast.reset();
+  living_.refs.clear();
+  if (!commit(*slow, ref)) {
+    ASSERT_TRUE(slow->recheck().ok());
+    ASSERT_TRUE(commit(*slow, ref));
+  }
+  slow.reset();
+  living_.refs.clear();
+  const chunk::PackId hiding = pack_of(ref);
+  ASSERT_LT(hiding.epoch, hidden.epoch);
+  // Both outlive what an index does on the side.
+  ASSERT_TRUE(content().blobs().index().compact(true).ok());
+
+  const auto collection = collector();
+  EXPECT_EQ(run(*collection), GcCollector::Progress::kWaiting);
+  EXPECT_FALSE(commit(*relies, ref));
+  ASSERT_TRUE(relies->recheck().ok());
+  ASSERT_TRUE(commit(*relies, ref));
+  EXPECT_EQ(relies->stats().packs, 0u) << "nothing has to be written again";
+  relies.reset();
+  EXPECT_EQ(run(*collection), GcCollector::Progress::kDone);
+  EXPECT_FALSE(there(hiding));
+  EXPECT_EQ(pack_of(ref), hidden);
+  EXPECT_EQ(**content().blobs().read(ref), "stored twice");
+}
+
 TEST_F(GcTest, ALongStepLosesNoLock) {
   replace(kOrders, "master", "f", noise(3'000));
   {

@@ -343,9 +343,7 @@ std::unique_ptr<content::GcCollector> World::new_collector(Server& server, bool 
   options.settle_ms = chance(50) ? 0 : 10'000;
   options.min_live = thorough || chance(50) ? 1.0 : 0.5;
   options.few_small_packs = static_cast<size_t>(2 + pick(20));
-  auto collector = content::GcCollector::create(std::move(context), options);
-  server.gc_pins->collector = collector.get();
-  return collector;
+  return content::GcCollector::create(std::move(context), options);
 }
 
 void World::collect(Server& server) {

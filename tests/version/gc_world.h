@@ -30,12 +30,11 @@ namespace qanat::version {
 // Rules of the algorithm, broken on purpose.
 enum class Mutation {
   kNone,
-  kSkipRescue,         // step 9 sees no roots
-  kIgnoreSafe,         // every pack may be condemned, and nobody is waited for
-  kNoEpochCompare,     // writers do not compare the epoch
-  kNoSessionCompare,   // writers do not compare their session
-  kNoWaitForSessions,  // the sweep does not wait for writers
-  kTrashIsNoRoot,      // what is in the trash is not marked
+  kSkipRescue,        // step 9 sees no roots
+  kIgnoreSafe,        // every pack may be condemned, and nobody is waited for
+  kNoEpochCompare,    // writers do not compare the epoch
+  kNoSessionCompare,  // writers do not compare their session
+  kTrashIsNoRoot,     // what is in the trash is not marked
 };
 
 struct World;
@@ -165,17 +164,12 @@ class SimPins : public content::EpochPins {
   void end(uint64_t pin) override { pins_.end(pin); }
   Status publish() override { return pins_.publish(); }
   Result<std::optional<uint64_t>> lowest_session(std::string_view project) override {
-    const bool settling = collector == nullptr || collector->phase() == "waiting for writers";
-    if (mutation_ == Mutation::kIgnoreSafe ||
-        (mutation_ == Mutation::kNoWaitForSessions && !settling)) {
-      return std::optional<uint64_t>();
-    }
+    if (mutation_ == Mutation::kIgnoreSafe) return std::optional<uint64_t>();
     return pins_.lowest_session(project);
   }
   Result<std::optional<uint64_t>> lowest_upload(std::string_view project) override {
     return pins_.lowest_upload(project);
   }
-  const content::GcCollector* collector = nullptr;
 
  private:
   content::EpochPins& pins_;

@@ -123,10 +123,11 @@ class ContentStoresImpl : public ContentStores {
     MutexLock lock(mutex_);
     std::unique_ptr<ContentStoreImpl>& store = projects_[std::string(name)];
     if (store == nullptr) {
-      QANAT_ASSIGN_OR_RETURN(std::unique_ptr<SegmentIndex> blobs,
-                             open_index(name, "blobs", rebase_location));
+      QANAT_ASSIGN_OR_RETURN(
+          std::unique_ptr<SegmentIndex> blobs,
+          open_index(name, "blobs", {.rebase = rebase_location, .keep_copies = true}));
       QANAT_ASSIGN_OR_RETURN(std::unique_ptr<SegmentIndex> results,
-                             open_index(name, "results", nullptr));
+                             open_index(name, "results", {}));
       store = std::make_unique<ContentStoreImpl>(std::string(name), meta_, objects_,
                                                  std::move(blobs), std::move(results), &blob_cache_,
                                                  options_, encoders_.get(), syncers_.get());
@@ -138,13 +139,10 @@ class ContentStoresImpl : public ContentStores {
   const ContentOptions& options() const override { return options_; }
 
  private:
-  Result<std::unique_ptr<SegmentIndex>> open_index(
-      std::string_view project, std::string_view name,
-      std::function<std::string(std::string_view, std::string_view)> rebase) {
-    SegmentIndexOptions options;
+  Result<std::unique_ptr<SegmentIndex>> open_index(std::string_view project, std::string_view name,
+                                                   SegmentIndexOptions options) {
     options.project = project;
     options.name = name;
-    options.rebase = std::move(rebase);
     options.on_compaction_wanted = [this] { wake(); };
     options.now_ms = options_.now_ms;
     options.epoch = [meta = meta_, name = std::string(project)] { return read_epoch(*meta, name); };

@@ -183,6 +183,7 @@ Status FsckIndex::check(const SegmentLocation& location, std::string_view first_
         std::string_view(filter).substr(i * footer.filter_page, footer.filter_page)));
   }
   std::string last;
+  std::vector<std::string> values;
   uint64_t entries = 0;
   for (size_t i = 0; i < blocks.size();) {
     const uint64_t begin = blocks.block(i).offset;
@@ -211,10 +212,12 @@ Status FsckIndex::check(const SegmentLocation& location, std::string_view first_
                 hash)) {
           return data_loss("its filter denies a key that it holds");
         }
-        QANAT_ASSIGN_OR_RETURN(const auto value, index_value(entry.value, location, rebase_));
+        values.clear();
+        QANAT_RETURN_IF_ERROR(
+            append_index_values(entry.value, location, rebase_, &values).status());
         if (!blobs_) continue;
         QANAT_RETURN_IF_ERROR(chunk::parse_blob_key(entry.key).status());
-        if (value) QANAT_RETURN_IF_ERROR(parse_place(*value).status());
+        for (const std::string& value : values) QANAT_RETURN_IF_ERROR(parse_place(value).status());
       }
       if (blocks.last_key(i) != last) return data_loss("its block index is wrong");
     }
@@ -309,9 +312,9 @@ Status FsckIndex::scan(
       while (true) {
         QANAT_ASSIGN_OR_RETURN(const bool any, merge.next(&entry));
         if (!any) return ok_status();
-        if (entry.value) {
+        if (!entry.values.empty()) {
           QANAT_ASSIGN_OR_RETURN(const BlobRef ref, chunk::parse_blob_key(entry.key));
-          QANAT_ASSIGN_OR_RETURN(const chunk::BlobLocation location, parse_place(*entry.value));
+          QANAT_ASSIGN_OR_RETURN(const chunk::BlobLocation location, parse_place(entry.values[0]));
           Result<bool> more = on_entry(ref, location);
           if (!more.ok() || !*more) {
             stopped = true;

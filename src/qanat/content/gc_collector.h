@@ -36,41 +36,45 @@
 // the epoch moved, it reads both anew and, for each pack it relies on that is condemned by now,
 // relies on another copy or writes the blob from the condemned pack into one of its own.
 //
-// Claim: at every moment, for every blob b that is live, or that a living writer has added, the
-// index names a pack that is there. Only step 11 removes packs, so let P be a pack that is swept, C
-// its condemnation, and b a blob for which the index names P when step 11 begins.
+// The index keeps every copy of a blob that was ever registered: a younger one hides it, no more
+// (SegmentIndexOptions::keep_copies). Only step 11 takes entries out, those of the packs it
+// removes.
 //
-//  (a) b reached by a root visible at S: it was marked. Then P was not condemned with b in it,
-//  unless
-//      step 7 copied b, and the index named the copy before C. A newer registration of b names a
-//      pack that its writer wrote. Either way the index does not name P.
+// Claim: every blob that is live, or that a living writer has added, has a copy that stays, and
+// that the index finds as soon as nothing hides it. Let D be packs that are swept, C their
+// condemnation, and b a blob.
+//
+//  (a) b reached by a root visible at S: it was marked, and counted as alive in the pack that the
+//      index named. That pack is not in D, unless step 7 copied b before C, to a pack that is not.
 //  (b) b reached by a root that became visible by a T with S < T < C and still is at C: step 9
-//      walks it and rescues P.
-//  (c) ... by a T > C. T's writer compared an epoch read after C, so it knew P as condemned (the
-//      condemned key is put before C and removed only by a rescue or by the sweep of P, of which
-//      more in (e)). If it began after C it did not rely on P. If it began before and relied on P,
-//      it replaced that. What it refers to without having added it hangs in a tree of which T
-//      compares that its owner is unchanged (the branch's head, the open commit), and so in a root
-//      that was visible before T: by induction (a), (b) or (c); or it called rely_on_epoch(), and
-//      then T fails if anything was condemned since, or had been and was not "rescued" yet (a root
-//      that it read might have gone before the walk).
+//      walks it and rescues the pack that the index names.
+//  (c) ... by a T > C. T's writer compared an epoch read after C, so it knew D as condemned (a
+//      condemned key is put before C and removed only by a rescue or by the sweep of its pack, of
+//      which more in (e)). What it had relied on in D it replaced. So for each blob that it added
+//      it has written a copy, of which more in (e), or relies on one that is not in D; whether the
+//      index names that one, or hides it under one in D, is the same. What T refers to without
+//      having added it hangs in a tree of which T compares that its owner is unchanged (the
+//      branch's head, the open commit), and so in a root that was visible before T: by induction
+//      (a), (b) or (c); or it called rely_on_epoch(), and then T fails if anything was condemned
+//      since, or had been and was not "rescued" yet (a root that it read might have gone before the
+//      walk).
 //  (d) ... by a root that comes back: undelete moves it out of the trash in one transaction that
 //      compares the trash's record, so it was a root all the time; records whose time is over are
 //      removed in step 2, before S.
-//  (e) b added by a writer W that still lives, T yet to come. If W wrote b, P carries an epoch not
-//      below the one W began in, hence not below what its session said at step 3: not below `safe`,
-//      not condemned. (Its session said no less later: records only rise, session.h. A session that
-//      appears later says at least the epoch of step 2.) `safe` is read before S, and S before the
-//      index: so a pack below `safe` whose writer ended well has its root visible at S and its
-//      entries in the index that is weighed. If W relied on P, W began before C. Its session says
-//      an epoch below C's until W ends, so step 11 waits; W's T finds the epoch moved. So W can
-//      neither miss that P was condemned, nor find P gone when it copies out of it.
+//  (e) b added by a writer W that still lives, T yet to come. If W wrote b, its pack carries an
+//      epoch not below the one W began in, hence not below what its session said at step 3: not
+//      below `safe`, not in D. (Its session said no less later: records only rise, session.h. A
+//      session that appears later says at least the epoch of step 2.) `safe` is read before S, and
+//      S before the index: so a pack below `safe` whose writer ended well has its root visible at S
+//      and its entries in the index that is weighed. If W relied on P in D, W began before C. Its
+//      session says an epoch below C's until W ends, so step 11 waits; W's T finds the epoch moved.
+//      So W can neither miss that P was condemned, nor find P gone when it copies out of it.
 //      A W whose session was lost is not waited for, and its T fails for the session's key.
-//  (f) An entry that names P, hidden under a newer one, must not come to light when the newer one
-//      goes: the merge of step 11 reaches the bottom, and takes out every entry for P.
+//  (f) The merge of step 11 reaches the bottom, and takes out the entries of D, hidden or not, and
+//      no others. So what comes to light is a copy that stays, and no entry of D is left to.
 //  (g) A writer whose server's index lags: EpochReader refreshes the indexes whenever it reads an
-//      epoch it did not know. So whoever does not see P among the condemned because P was swept,
-//      sees an index without P.
+//      epoch it did not know. So whoever does not see a pack among the condemned because it was
+//      swept, sees an index without it.
 //  (h) b referred to by a result: not live for that. But whoever finds the result relies on b. A
 //      result that step 6 has looked at and left refers to what is marked; one that was registered
 //      later is still there at S' (its job, which kept b until then, may not be), and step 9 walks
@@ -82,16 +86,16 @@
 // collector that finds condemned packs and not "rescued" marks anew: its S is after their C, so its
 // own step 8 takes the keys off those in which something is marked; (b) and (c) hold with the new
 // S. It never sweeps before its own step 9. (Hence "condemned" with the first
-// key: "rescued" says it of every key there is.) With "rescued" it may go on at step 10: what P
-// held is dead for good. So is what a collector sweeps that has lost its lock meanwhile: ids of
-// packs are never used again, and the sweep removes nothing but what was rescued from under the
+// key: "rescued" says it of every key there is.) With "rescued" it may go on at step 10: what the
+// packs held is dead for good. So is what a collector sweeps that has lost its lock meanwhile: ids
+// of packs are never used again, and the sweep removes nothing but what was rescued from under the
 // lock.
 //
 // ## Nothing leaks for ever
-// Packs that no index entry names (their writer died, every entry was replaced, or a deletion came
-// undone by a power cut) are found by listing the store's `packs/`; if their epoch is below `safe`
-// they are condemned like others. A stale list only delays that. Segments of the indexes that
-// nothing names are fenced against a late registration, and removed after a grace.
+// Hidden copies count as dead in their packs. Packs that no index entry names (their writer died,
+// or a deletion came undone by a power cut) are found by listing the store's `packs/`; if their
+// epoch is below `safe` they are condemned like others. A stale list only delays that. Segments of
+// the indexes that nothing names are fenced against a late registration, and removed after a grace.
 //
 // ## What it costs
 // Nothing of it holds a lock that writers or readers take. A writer meets it as a moved epoch: two

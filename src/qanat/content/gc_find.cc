@@ -122,6 +122,12 @@ Status Collector::weigh() {
     weight.bytes += bytes;
     ++report_.blobs;
     report_.bytes += bytes;
+    for (const chunk::BlobLocation& copy : entry->older) {
+      PackWeight& its = weights_[*copy.pack];
+      ++its.entries;
+      its.bytes += copy.stored_length;
+      report_.bytes += copy.stored_length;
+    }
     if (!entry->live) continue;
     ++weight.live_entries;
     weight.live_bytes += bytes;

@@ -1,5 +1,7 @@
 #include "qanat/content/gc_weigh.h"
 
+#include <algorithm>
+
 #include "qanat/base/string.h"
 
 namespace qanat::content {
@@ -24,7 +26,11 @@ Result<std::optional<Weigher::Entry>> Weigher::next() {
   Entry entry;
   QANAT_ASSIGN_OR_RETURN(entry.ref, chunk::parse_blob_key(found->key));
   QANAT_ASSIGN_OR_RETURN(entry.location, chunk::parse_location(found->value));
-  if (!entry.location.pack) {
+  for (const std::string& value : found->older) {
+    QANAT_ASSIGN_OR_RETURN(entry.older.emplace_back(), chunk::parse_location(value));
+  }
+  auto lies_nowhere = [](const chunk::BlobLocation& location) { return !location.pack; };
+  if (lies_nowhere(entry.location) || std::ranges::any_of(entry.older, lies_nowhere)) {
     return data_loss(str_cat("the index entry of ", entry.ref.to_string(), " names no pack"));
   }
   while (marked_ && marked_->ref < entry.ref) {

@@ -32,6 +32,7 @@ class Weigher {
   struct Entry {
     BlobRef ref;
     chunk::BlobLocation location;
+    std::vector<chunk::BlobLocation> older;  // copies of it that the index hides: dead, if it lives
     bool live = false;
     Marker::Marked marked;  // if it is live
   };

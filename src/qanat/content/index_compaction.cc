@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <optional>
+#include <span>
 #include <vector>
 
 #include "qanat/base/counters.h"
@@ -83,11 +84,9 @@ class RunWriter {
             const std::vector<std::string>& keys, uint64_t target)
       : objects_(objects), options_(options), keys_(keys), target_(target) {}
 
-  Status add(std::string_view key, const std::optional<std::string>& value) {
+  Status add(std::string_view key, std::span<const std::string> values) {
     if (!writer_) QANAT_RETURN_IF_ERROR(begin(key));
-    stored_.clear();
-    stored_.push_back(value ? kValueTag : kTombstoneTag);
-    if (value) stored_.append(*value);
+    encode_index_values(values, &stored_);
     QANAT_RETURN_IF_ERROR(writer_->add(key, stored_));
     run_.back().last_key = key;
     if (writer_->size() >= target_) return end();
@@ -155,9 +154,13 @@ Result<SegmentRun> merge(const CompactionContext& context, const Plan& plan,
     if (!any) break;
     if (count % kRenewEntries == 0) QANAT_RETURN_IF_ERROR(renew());
     // At the bottom a tombstone hides nothing.
-    if (!entry.value && plan.reaches_bottom()) continue;
-    if (entry.value && context.drop != nullptr && (*context.drop)(*entry.value)) continue;
-    QANAT_RETURN_IF_ERROR(writer.add(entry.key, entry.value));
+    if (entry.values.empty() && plan.reaches_bottom()) continue;
+    if (!context.keep_copies && entry.values.size() > 1) entry.values.resize(1);
+    if (context.drop != nullptr && !entry.values.empty()) {
+      std::erase_if(entry.values, *context.drop);
+      if (entry.values.empty()) continue;
+    }
+    QANAT_RETURN_IF_ERROR(writer.add(entry.key, entry.values));
   }
   return writer.finish();
 }

@@ -40,6 +40,7 @@ struct CompactionContext {
   object::ObjectStore* objects = nullptr;
   IndexKeys keys;
   const RebaseValue* rebase = nullptr;
+  bool keep_copies = false;  // see SegmentIndexOptions
   size_t compact_at = 32;
   uint64_t segment_target = 0;
   std::function<int64_t()> now_ms;

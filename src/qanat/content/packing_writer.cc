@@ -143,7 +143,6 @@ class PackingWriter : public ContentWriter {
   Status begin();
   void rely(const chunk::PackId& pack, const BlobRef& ref);
   Status replace(const Relied& relied);
-  Status find_displaced(std::span<const BlobRef> blobs, std::vector<Relied>* lost);
   Result<bool> known_to_index(const BlobRef& ref);
   // False if the blob is there already; else a place for it is held in pending_.
   Result<bool> reserve(const BlobRef& ref);
@@ -727,9 +726,8 @@ Status PackingWriter::recheck() {
   std::vector<Relied> lost;
   for (auto at = relied_.begin(); at != relied_.end();) {
     if (!epoch_->condemned->contains(at->first)) {
-      // Its pack stays, but by now the index may name a younger copy in one that goes; the sweep
-      // would leave no entry at all.
-      if (at->second.all) QANAT_RETURN_IF_ERROR(find_displaced(at->second.blobs, &lost));
+      // The index may name a younger copy by now, in a pack that goes: then this one is found
+      // again.
       ++at;
       continue;
     }
@@ -740,18 +738,6 @@ Status PackingWriter::recheck() {
   }
   for (const Relied& relied : lost) QANAT_RETURN_IF_ERROR(replace(relied));
   return lost.empty() ? ok_status() : flush();
-}
-
-// Adds those of `blobs` that the index finds in condemned packs only.
-Status PackingWriter::find_displaced(std::span<const BlobRef> blobs, std::vector<Relied>* lost) {
-  QANAT_ASSIGN_OR_RETURN(const auto locations, context_.blobs->locate_many(blobs));
-  Relied displaced;
-  for (size_t i = 0; i < blobs.size(); ++i) {
-    if (!locations[i]) return collected();
-    if (epoch_->condemned->contains(*locations[i]->pack)) displaced.blobs.push_back(blobs[i]);
-  }
-  if (!displaced.blobs.empty()) lost->push_back(std::move(displaced));
-  return ok_status();
 }
 
 // Writes blobs of a condemned pack anew, those that are not elsewhere by now. The pack itself stays

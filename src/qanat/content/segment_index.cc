@@ -373,7 +373,9 @@ class Scanner : public SegmentScanner {
     while (true) {
       QANAT_ASSIGN_OR_RETURN(bool any, merge_.next(&entry_));
       if (!any || !entry_.key.starts_with(prefix_)) return std::optional<Entry>();
-      if (entry_.value) return std::optional<Entry>(Entry{entry_.key, *entry_.value});
+      if (entry_.values.empty()) continue;
+      return std::optional<Entry>(
+          Entry{entry_.key, entry_.values[0], std::span(entry_.values).subspan(1)});
     }
   }
 
@@ -426,8 +428,8 @@ Result<SegmentRegistration> SegmentIndexImpl::write_segment(Entries entries) {
   for (size_t i = 0; i < order.size(); ++i) {
     const auto& [key, value] = entries[order[i]];
     if (i + 1 < order.size() && entries[order[i + 1]].first == key) continue;
-    stored.assign(1, value ? kValueTag : kTombstoneTag);
-    if (value) stored.append(*value);
+    if (!value && options_.keep_copies) return internal_error("a tombstone where copies are kept");
+    encode_index_values(value ? std::span(&*value, 1) : std::span<const std::string>(), &stored);
     QANAT_RETURN_IF_ERROR(writer.add(key, stored));
   }
   QANAT_ASSIGN_OR_RETURN(chunk::SegmentFooter footer, writer.finish());
@@ -489,6 +491,7 @@ CompactionContext SegmentIndexImpl::compaction_context() {
   context.objects = objects_;
   context.keys = keys_;
   context.rebase = &options_.rebase;
+  context.keep_copies = options_.keep_copies;
   context.compact_at = options_.compact_at;
   context.segment_target = options_.segment_target;
   context.now_ms = options_.now_ms;

@@ -8,7 +8,7 @@
 // whatever else that transaction makes visible.
 //
 // Newer wins: level 0 by revision of its key, then the manifest's runs in order. A tombstone hides
-// older entries.
+// older entries. What is hidden goes with the next compaction, unless the index keeps copies.
 //
 // Freshness: a lookup sees every registration that this process was told of (`registered`), and
 // those of other processes when the watch on meta has told of them; refresh() waits for them.
@@ -48,6 +48,10 @@ struct SegmentIndexOptions {
   std::string name;  // "blobs", "results", ...
   // Applied to values that come out of a pack's footer, to make them independent of where they lie.
   std::function<std::string(std::string_view value, std::string_view object_key)> rebase;
+  // Older values of a key, as far as they differ, are kept, hidden, until drop_entries takes them
+  // out: should it take the newest, the next one is found. For maps whose values say where copies
+  // of a thing lie. Such an index has no tombstones.
+  bool keep_copies = false;
   // Called, on any thread and under no lock, when there may be something to compact.
   std::function<void()> on_compaction_wanted;
   size_t compact_at = 32;                 // level-0 segments
@@ -68,6 +72,8 @@ class SegmentScanner {
   struct Entry {
     std::string_view key;
     std::string_view value;
+    std::span<const std::string> older;  // values that it hides; those that are kept for sure only
+                                         // in an index that keeps copies
   };
   virtual Result<std::optional<Entry>> next() = 0;
 };

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "qanat/base/bytes.h"
 #include "qanat/base/string.h"
 
 namespace qanat::content {
@@ -16,8 +17,50 @@ Result<std::optional<std::string>> index_value(std::string_view stored,
   if (!stored.empty() && stored[0] == kValueTag) {
     return std::optional<std::string>(std::string(stored.substr(1)));
   }
-  if (stored.size() == 1 && stored[0] == kTombstoneTag) return std::optional<std::string>();
-  return data_loss(str_cat("index segment in ", location.object_key, ": a value has no tag"));
+  std::vector<std::string> values;
+  QANAT_ASSIGN_OR_RETURN(const bool any, append_index_values(stored, location, rebase, &values));
+  if (!any) return std::optional<std::string>();
+  return std::optional<std::string>(std::move(values[0]));
+}
+
+Result<bool> append_index_values(std::string_view stored, const SegmentLocation& location,
+                                 const RebaseValue& rebase, std::vector<std::string>* values) {
+  auto append = [&](std::string value) {
+    if (std::find(values->begin(), values->end(), value) == values->end()) {
+      values->push_back(std::move(value));
+    }
+  };
+  if (location.is_pack) {
+    append(rebase ? rebase(stored, location.object_key) : std::string(stored));
+    return true;
+  }
+  if (!stored.empty() && stored[0] == kValueTag) {
+    append(std::string(stored.substr(1)));
+    return true;
+  }
+  if (stored.size() == 1 && stored[0] == kTombstoneTag) return false;
+  if (stored.empty() || stored[0] != kCopiesTag) {
+    return data_loss(str_cat("index segment in ", location.object_key, ": a value has no tag"));
+  }
+  Reader reader(stored.substr(1));
+  size_t count = 0;
+  for (; !reader.at_end(); ++count) {
+    QANAT_ASSIGN_OR_RETURN(const std::string_view value, reader.bytes());
+    append(std::string(value));
+  }
+  if (count >= 2) return true;
+  return data_loss(
+      str_cat("index segment in ", location.object_key, ": several values that are not several"));
+}
+
+void encode_index_values(std::span<const std::string> values, std::string* stored) {
+  if (values.size() <= 1) {
+    stored->assign(1, values.empty() ? kTombstoneTag : kValueTag);
+    if (!values.empty()) stored->append(values[0]);
+    return;
+  }
+  stored->assign(1, kCopiesTag);
+  for (const std::string& value : values) put_bytes(*stored, value);
 }
 
 Result<SegmentMerge> SegmentMerge::open(std::vector<MergeSource> sources, std::string_view from,
@@ -76,13 +119,21 @@ Result<bool> SegmentMerge::next(Entry* entry) {
     heap_.pop_back();
   };
   pop();
-  const Input& newest = inputs_[consumed_[0]];
-  entry->key = newest.entry.key;
-  QANAT_ASSIGN_OR_RETURN(
-      entry->value,
-      index_value(newest.entry.value, newest.segments[newest.segment]->location(), *rebase_));
-  while (!heap_.empty() && inputs_[heap_.front()].entry.key == entry->key) pop();
-  return true;
+  entry->key = inputs_[consumed_[0]].entry.key;
+  entry->values.clear();
+  bool hidden = false;  // by a tombstone
+  for (size_t i = 0;; ++i) {
+    const Input& input = inputs_[consumed_[i]];
+    if (!hidden) {
+      QANAT_ASSIGN_OR_RETURN(
+          const bool any,
+          append_index_values(input.entry.value, input.segments[input.segment]->location(),
+                              *rebase_, &entry->values));
+      hidden = !any;
+    }
+    if (heap_.empty() || inputs_[heap_.front()].entry.key != entry->key) return true;
+    pop();
+  }
 }
 
 }  // namespace qanat::content

@@ -1,13 +1,14 @@
 // SegmentMerge: several sorted sources as one, the newest value of each key first.
 //
 // Used by scans and by compaction. Also the place that knows how values lie in segments: those of a
-// pack's footer are rebased; those of other segments begin with a byte that tells a value from a
-// tombstone.
+// pack's footer are rebased; those of other segments begin with a byte that says whether there is
+// one value, several, or a tombstone.
 #pragma once
 
 #include <functional>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -23,12 +24,18 @@ using RebaseValue = std::function<std::string(std::string_view value, std::strin
 // The first byte of values in segments that are not packs.
 inline constexpr char kTombstoneTag = 0;
 inline constexpr char kValueTag = 1;
+inline constexpr char kCopiesTag = 2;  // at least two values, newest first, each with its length
 
-// A value as stored in `location`, in the words of the index's users: nothing for a tombstone.
-// kDataLoss for an unknown tag.
+// What is stored in `location` as the value of a key, in the words of the index's users: the newest
+// value, or nothing for a tombstone. kDataLoss for what encode_index_values would not have written.
 Result<std::optional<std::string>> index_value(std::string_view stored,
                                                const SegmentLocation& location,
                                                const RebaseValue& rebase);
+// Appends all of them, newest first, less those that `values` has already. False: a tombstone.
+Result<bool> append_index_values(std::string_view stored, const SegmentLocation& location,
+                                 const RebaseValue& rebase, std::vector<std::string>* values);
+// The inverse, for segments that are not packs; none: a tombstone.
+void encode_index_values(std::span<const std::string> values, std::string* stored);
 
 // Segments with ascending, disjoint key ranges.
 using MergeSource = std::vector<std::shared_ptr<const StoredSegment>>;
@@ -39,7 +46,7 @@ class SegmentMerge {
  public:
   struct Entry {
     std::string_view key;
-    std::optional<std::string> value;  // nothing: a tombstone
+    std::vector<std::string> values;  // newest first, each once; none: a tombstone
   };
 
   // `sources` newest first; begins with the first key that is not below `from`.

@@ -239,21 +239,30 @@ class Server {
     gate_ = std::make_unique<serve::HttpWorkerGate>(*http_, data_ + "/run");
     // Listening before the pipelines are loaded, so that a taken port is told at once; until then
     // requests get 503.
-    auto listener = http_->listen_tcp(
-        host, static_cast<uint16_t>(*port), [this](net::Request& request, net::Response& response) {
-          if (serve::HttpApi* api = api_.load()) {
-            api->handle(request, response);
-          } else {
-            serve::answer_error(response,
-                                unavailable("the server is starting", "try again in a moment"));
-          }
-        });
+    const net::Handler handler = [this](net::Request& request, net::Response& response) {
+      if (serve::HttpApi* api = api_.load()) {
+        api->handle(request, response);
+      } else {
+        serve::answer_error(response,
+                            unavailable("the server is starting", "try again in a moment"));
+      }
+    };
+    auto listener = http_->listen_tcp(host, static_cast<uint16_t>(*port), handler);
     if (!listener.ok())
       return listener.status().with_context(str_cat("listening on ", options_.listen));
     const std::string shown = host.find(':') != std::string::npos ? "[" + host + "]"
                               : host == "0.0.0.0"                 ? "127.0.0.1"
                                                                   : host;
-    address_ = str_cat("http://", shown, ":", http_->port_of(*listener));
+    state_.host = str_cat(shown, ":", http_->port_of(*listener));
+    address_ = "http://" + state_.host;
+    // For who runs on this machine as this user; without it they send what they could pass.
+    const std::string socket = data_ + "/api.sock";
+    const auto local = http_->listen_unix(socket, 0600, handler);
+    if (local.ok()) {
+      state_.socket = socket;
+    } else {
+      log_warning("there is no socket for clients on this machine", {{"error", local.status()}});
+    }
     return ok_status();
   }
 

@@ -622,6 +622,143 @@ class Rights(unittest.TestCase):
         self.assertEqual(hashlib.sha256(got).digest(), hashlib.sha256(data + b"!").digest())
 
 
+class PassedFiles(unittest.TestCase):
+    """A large file is passed open to a server on the same machine, which reads it itself."""
+
+    SIZE = 80 << 20
+
+    @classmethod
+    def setUpClass(cls):
+        cls.server = Server().start()
+        cls.server.qanat("create", "repo", "r")
+        cls.folder = tempfile.mkdtemp(prefix="qanat-test-")
+        cls.file = os.path.join(cls.folder, "large")
+        with open(cls.file, "wb") as f:
+            # Random, and a tail whose cuts are forced.
+            f.write(random.Random(7).randbytes(cls.SIZE - (5 << 20) + 12345))
+            f.write(bytes(5 << 20))
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.server.close()
+        shutil.rmtree(cls.folder)
+
+    def passed(self):
+        return self.server.counter("qanat_upload_local_bytes_total")
+
+    def sent(self):
+        return self.server.counter("qanat_upload_bytes_total")
+
+    def test_it_is_the_same_file(self):
+        """As one whose bytes were sent: the content id is a function of the bytes."""
+        before, sent = self.passed(), self.sent()
+        self.server.qanat("put", "file", "r@passed:/f", "-f", self.file)
+        self.assertEqual(self.passed() - before, os.path.getsize(self.file))
+        self.assertEqual(self.sent(), sent)
+        with open(self.file, "rb") as f:
+            self.server.run("put", "file", "r@sent:/f", "-f", "-", input=f.read(), text=False)
+        self.assertEqual(self.server.root("r", "passed"), self.server.root("r", "sent"))
+        got = self.server.run("get", "file", "r@passed:/f", text=False).stdout
+        with open(self.file, "rb") as f:
+            self.assertEqual(hashlib.sha256(got).digest(), hashlib.sha256(f.read()).digest())
+
+    def test_again_nothing_is_stored(self):
+        self.server.qanat("put", "file", "r@again:/f", "-f", self.file)
+        written = self.server.counter("qanat_object_written_bytes_total")
+        self.server.qanat("put", "file", "r@again2:/g", "-f", self.file)
+        self.assertLess(self.server.counter("qanat_object_written_bytes_total") - written, 10_000)
+
+    def test_in_a_folder_and_appended(self):
+        folder = os.path.join(self.folder, "folder")
+        os.makedirs(folder)
+        for name in ("a-small", "b-large", "c-small"):
+            if "small" in name:
+                with open(os.path.join(folder, name), "wb") as f:
+                    f.write(random.Random(name).randbytes(3_000_000))
+            else:
+                os.link(self.file, os.path.join(folder, name))
+        before = self.passed()
+        self.server.qanat("put", "file", "-r", "r@folder:/", "-f", folder)
+        self.assertEqual(self.passed() - before, os.path.getsize(self.file))
+        out = os.path.join(self.folder, "out")
+        self.server.qanat("get", "file", "-r", "r@folder:/", "-o", out)
+        subprocess.run(["diff", "-r", folder, out], check=True)
+        self.server.qanat("put", "file", "-a", "r@folder:/a-small", "-f", self.file)
+        size = self.server.json("inspect", "file", "r@folder:/a-small")["size_bytes"]
+        self.assertEqual(size, 3_000_000 + os.path.getsize(self.file))
+
+    def test_a_limited_token(self):
+        """What others have is read and stored all the same, and only its own packs are its to name."""
+        self.server.qanat("create", "repo", "limited")
+        token = self.server.api("POST", "/tokens", {"name": "limited", "scopes": ["writer:limited"]})["token"]
+        self.server.qanat("put", "file", "r@limited:/f", "-f", self.file)
+        written = self.server.counter("qanat_object_written_bytes_total")
+        result = self.server.run("put", "file", "limited@master:/f", "-f", self.file, token=token)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertGreater(self.server.counter("qanat_object_written_bytes_total") - written, self.SIZE * 0.9)
+        self.assertEqual(self.server.json("inspect", "file", "limited@master:/f")["hash"], self.server.json("inspect", "file", "r@limited:/f")["hash"])
+
+    def test_through_something_between(self):
+        """The server is not asked under its own address: bytes are sent."""
+        relay = Relay(self.server.port)
+        before = self.passed()
+        result = subprocess.run([QANAT, "put", "file", "r@between:/f", "-f", self.file], capture_output=True, text=True, timeout=120,
+                                env={**os.environ, "QANAT_SERVER": relay.url, "QANAT_TOKEN": self.server.token, "HOME": self.server.folder})
+        relay.close()
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertEqual(self.passed(), before)
+
+    def test_without_the_socket(self):
+        path = os.path.join(self.server.data, "api.sock")
+        os.rename(path, path + ".away")
+        self.addCleanup(os.rename, path + ".away", path)
+        before = self.passed()
+        self.server.qanat("put", "file", "r@no-socket:/f", "-f", self.file)
+        self.assertEqual(self.passed(), before)
+
+    def test_only_open_regular_files(self):
+        upload = self.server.api("POST", "/projects/default/uploads", {"repo": "r"})["id"]
+        path = f"/api/v1/projects/default/uploads/{upload}/file"
+        status, _, body = self.server.http("POST", path)
+        self.assertEqual(status, 400, body)
+        self.assertIn(b"no open file", body)
+
+        def ask(descriptor, query=""):
+            with socket.socket(socket.AF_UNIX) as connection:
+                connection.connect(os.path.join(self.server.data, "api.sock"))
+                head = f"POST {path}{query} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {self.server.token}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+                socket.send_fds(connection, [head.encode()], [descriptor])
+                answer = b""
+                while piece := connection.recv(1 << 16):
+                    answer += piece
+            head, _, body = answer.partition(b"\r\n\r\n")
+            return int(head.split()[1]), body
+
+        reading, writing = os.pipe()
+        self.assertEqual(ask(reading)[0], 400)  # a pipe could keep the server waiting
+        os.close(reading)
+        os.close(writing)
+        folder = os.open(self.folder, os.O_RDONLY)
+        self.assertEqual(ask(folder)[0], 400)
+        os.close(folder)
+        # What the client itself may not read the server does not read for it.
+        for flags in (os.O_WRONLY, os.O_PATH):
+            unreadable = os.open(self.file, flags)
+            self.assertEqual(ask(unreadable)[0], 400)
+            os.close(unreadable)
+        with open(self.file, "rb") as f:
+            for query in ("?offset=-1", "?length=x", "?offset=99999999999999999999"):
+                self.assertEqual(ask(f.fileno(), query)[0], 400)
+            self.assertEqual(ask(f.fileno(), f"?offset={self.SIZE * 2}"), (200, b"\x01"))
+            status, body = ask(f.fileno(), "?length=1")
+            self.assertEqual(status, 200)
+            self.assertEqual(body[0], 0)
+            self.assertEqual(len(body), 1 + 36)
+            length = struct.unpack("<I", body[1:5])[0]
+            f.seek(0)
+            self.assertEqual(body[5:], hashlib.sha256(f.read(length)).digest())
+
+
 class Tars(unittest.TestCase):
     @classmethod
     def setUpClass(cls):

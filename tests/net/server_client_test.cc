@@ -179,6 +179,90 @@ TEST_F(ServerClientTest, UnixSocketWithLongPath) {
   std::filesystem::remove_all(folder);
 }
 
+size_t open_descriptors() {
+  size_t count = 0;
+  for ([[maybe_unused]] const auto& entry : std::filesystem::directory_iterator("/proc/self/fd")) {
+    ++count;
+  }
+  return count;
+}
+
+// Answers with what the descriptor reads, or "none".
+void read_descriptor(Request& request, Response& response) {
+  char buffer[64];
+  const ssize_t got =
+      request.descriptor() < 0 ? -1 : pread(request.descriptor(), buffer, sizeof buffer, 0);
+  (void)request.read_all(100);
+  (void)response.send(200, got < 0 ? "none" : std::string_view(buffer, static_cast<size_t>(got)));
+}
+
+TEST_F(ServerClientTest, ADescriptorComesWithItsRequestOnly) {
+  auto serving = start(read_descriptor);
+  const std::string path = testing::TempDir() + "/passing.sock";
+  ASSERT_TRUE(server_->listen_unix(path, 0600, read_descriptor).ok());
+  std::FILE* file = std::tmpfile();
+  ASSERT_NE(file, nullptr);
+  std::fputs("passed", file);
+  std::fflush(file);
+  auto ask = [&](int descriptor) {
+    ClientRequest post = request("/", Method::kPost);
+    post.unix_socket = path;
+    post.descriptor = descriptor;
+    post.body = "body";
+    auto answer = client_.send(post);
+    if (!answer.ok()) return answer.status().to_string();
+    return *(*answer)->read_all(100);
+  };
+  EXPECT_EQ(ask(fileno(file)), "passed");
+  const size_t before = open_descriptors();
+  for (int i = 0; i < 20; ++i) {
+    EXPECT_EQ(ask(fileno(file)), "passed");
+    EXPECT_EQ(ask(-1), "none");
+  }
+  EXPECT_EQ(server_->counters().connections, 1U);
+  EXPECT_EQ(open_descriptors(), before);
+
+  ClientRequest wrong = request("/", Method::kPost);
+  wrong.descriptor = fileno(file);
+  EXPECT_EQ(client_.send(wrong).code(), Code::kInvalidArgument) << "not through TCP";
+  std::fclose(file);
+}
+
+// More than one, one in a second piece of the header, one with a body: none is kept open.
+TEST_F(ServerClientTest, UnexpectedDescriptorsAreClosed) {
+  auto serving = start(read_descriptor);
+  const std::string path = testing::TempDir() + "/passing-more.sock";
+  ASSERT_TRUE(server_->listen_unix(path, 0600, read_descriptor).ok());
+  std::FILE* file = std::tmpfile();
+  ASSERT_NE(file, nullptr);
+  std::fputs("passed", file);
+  std::fflush(file);
+  const size_t before = open_descriptors();
+  {
+    FileDescriptor fd = *connect_unix(path, std::chrono::steady_clock::now() + 5s, nullptr);
+    auto send = [&](std::string_view bytes) {
+      EXPECT_EQ(send_with_descriptor(fd.get(), bytes, fileno(file)),
+                static_cast<ssize_t>(bytes.size()));
+    };
+    send("POST / HTTP/1.1\r\nHost: x\r\n");
+    send("Content-Length: 4\r\n\r\n");
+    send("body");
+    char answer[1024];
+    Result<short> ready =
+        wait_for(fd.get(), POLLIN, std::chrono::steady_clock::now() + 5s, nullptr);
+    ASSERT_TRUE(ready.ok());
+    const ssize_t got = recv(fd.get(), answer, sizeof answer, 0);
+    ASSERT_GT(got, 0);
+    EXPECT_NE(std::string_view(answer, static_cast<size_t>(got)).find("passed"),
+              std::string_view::npos);
+  }
+  for (int i = 0; i < 1000 && open_descriptors() > before; ++i) {
+    std::this_thread::sleep_for(5ms);
+  }
+  EXPECT_EQ(open_descriptors(), before);
+  std::fclose(file);
+}
+
 // 256 MiB up, chunked, and down, with a length; nothing may be gathered on the way.
 TEST_F(ServerClientTest, BigBodiesInBoundedMemory) {
   constexpr uint64_t kTotal = 256ULL << 20;

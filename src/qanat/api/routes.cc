@@ -298,6 +298,22 @@ std::vector<Route> file_routes() {
        "and "
        "its bytes, cut as docs/formats.md says; at most 65,536 chunks and 64 MiB. The answer, once "
        "they are durable: their SHA-256 hashes, 32 bytes each."},
+      {"upload_file",
+       Method::kPost,
+       QANAT_PROJECT "/uploads/{upload}/file",
+       "Has the server read a file that is passed to it open.",
+       Right::kToken,
+       "",
+       BodyKind::kNone,
+       nullptr,
+       BodyKind::kBytes,
+       nullptr,
+       200,
+       {{"offset", "integer", "Where to begin; default 0. The end of a chunk, or 0."},
+        {"length", "integer", "About how many bytes to take; default: all. Ends with a chunk."}},
+       "Only through the server's Unix socket, with the descriptor of a regular file beside the "
+       "request's header (SCM_RIGHTS). The answer, once the chunks are durable: a byte, 1 if the "
+       "file ends there; then for each chunk a u32 of its length and its SHA-256."},
       {"end_upload", Method::kDelete, QANAT_PROJECT "/uploads/{upload}",
        "Ends an upload. What no commit refers to is collected later.", Right::kToken, "",
        BodyKind::kNone, nullptr, BodyKind::kNone, nullptr, 204},

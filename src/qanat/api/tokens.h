@@ -74,6 +74,7 @@ struct VersionInfo {
   std::string api;
   std::string runner;
   std::string installation;
+  std::string socket;
 };
 template <class V>
 void describe(V& v, VersionInfo& t) {
@@ -82,6 +83,10 @@ void describe(V& v, VersionInfo& t) {
   v.required("api", t.api, "Version of this API: v1.");
   v.optional("runner", t.runner, "Where workers run: docker or process.");
   v.optional("installation", t.installation, "Id of the installation.");
+  v.optional(
+      "socket", t.socket,
+      "The server's Unix socket, for who asks on its machine under its own address: the same "
+      "API, and open files can be passed.");
 }
 
 }  // namespace qanat::api

@@ -2,6 +2,7 @@
 // from a file or a socket.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstring>
 #include <memory>
@@ -18,6 +19,8 @@ class Buffer {
 
   char* data() { return data_.get(); }
   size_t size() const { return size_; }
+  // Keeps the first `size` bytes. The memory stays as large.
+  void shrink(size_t size) { size_ = std::min(size, size_); }
   std::string_view view() const { return {data_.get(), size_}; }
 
  private:

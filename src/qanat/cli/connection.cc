@@ -1,10 +1,15 @@
 #include "qanat/cli/connection.h"
 
+#include <sys/stat.h>
+#include <unistd.h>
+
 #include <cstdlib>
 
 #include "qanat/api/error.h"
+#include "qanat/api/tokens.h"
 #include "qanat/base/file_system.h"
 #include "qanat/base/string.h"
+#include "qanat/base/thread_annotations.h"
 #include "qanat/cli/config.h"
 #include "qanat/cli/local_server.h"
 #include "qanat/net/resolver.h"
@@ -54,6 +59,17 @@ class HttpConnection : public Connection {
     net::ClientRequest request = prepare(route, parameters, {});
     request.headers.set("Content-Type", "application/octet-stream");
     request.body = std::move(body);
+    QANAT_ASSIGN_OR_RETURN(auto answer, exchange(request));
+    return answer->read_all(kMaxAnswer);
+  }
+
+  Result<std::string> pass_file(std::string_view route, const Parameters& parameters,
+                                const Parameters& query, int file) override {
+    net::ClientRequest request = prepare(route, parameters, query);
+    request.unix_socket = local_socket();
+    if (request.unix_socket.empty()) return failed_precondition("the server is elsewhere");
+    request.descriptor = file;
+    request.idle_timeout = net::Milliseconds(600'000);
     QANAT_ASSIGN_OR_RETURN(auto answer, exchange(request));
     return answer->read_all(kMaxAnswer);
   }
@@ -125,8 +141,29 @@ class HttpConnection : public Connection {
         str_cat("The token comes from ", origin_, ". Give another with --token or QANAT_TOKEN.")};
   }
 
+  // "" if there is none. Asked for once.
+  std::string local_socket() {
+    MutexLock lock(mutex_);
+    if (local_socket_) return *local_socket_;
+    local_socket_.emplace();
+    lock.unlock();
+    const auto info = get<api::VersionInfo>("version", {});
+    if (!info.ok() || info->socket.empty()) return "";
+    // A server that is reached through a tunnel may name what is something else here: no token goes
+    // to what belongs to others.
+    struct stat found{};
+    if (lstat(info->socket.c_str(), &found) != 0 || !S_ISSOCK(found.st_mode) ||
+        (found.st_uid != geteuid() && found.st_uid != 0)) {
+      return "";
+    }
+    lock.lock();
+    return *(local_socket_ = info->socket);
+  }
+
   const net::Url url_;
   net::HttpClient client_;
+  Mutex mutex_;
+  std::optional<std::string> local_socket_ GUARDED_BY(mutex_);
 };
 
 std::string environment(const char* name) {

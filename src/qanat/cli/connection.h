@@ -54,6 +54,10 @@ class Connection {
   // The same with bytes that are no JSON, both ways.
   virtual Result<std::string> exchange_bytes(std::string_view route, const Parameters& parameters,
                                              std::string body) = 0;
+  // The same without a body, through the server's Unix socket, passing it `file` open.
+  // kFailedPrecondition: the server is not on this machine, or cannot be reached there.
+  virtual Result<std::string> pass_file(std::string_view route, const Parameters& parameters,
+                                        const Parameters& query, int file) = 0;
   // The answer's body, to be read in pieces. `offset` > 0 asks for the rest from there (Range).
   virtual Result<std::unique_ptr<net::ClientResponse>> download(std::string_view route,
                                                                 const Parameters& parameters,

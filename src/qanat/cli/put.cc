@@ -30,6 +30,9 @@ namespace {
 constexpr int kAttempts = 3;
 // A single file shorter than this is put faster than it is looked up.
 constexpr uint64_t kRemembered = 1u << 20;
+// A file of this size is read by the server itself if that is on this machine. (Of shorter ones
+// several are on their way at a time.)
+constexpr uint64_t kPassed = 64u << 20;
 // Files of several chunks whose content ids are asked for after a put, for the next one.
 constexpr size_t kMaxAsked = 10'000;
 // Paths that others changed on the branch; beyond it nothing that was put before is trusted.
@@ -212,6 +215,14 @@ class Attempt {
     QANAT_RETURN_IF_ERROR(uploader_.begin_file(path, put_.append));
     uint64_t size = 0;
     bool ended = false;
+    if (before && before->size >= kPassed) {
+      QANAT_ASSIGN_OR_RETURN(const auto passed, uploader_.pass(fd));
+      size = passed.bytes;
+      ended = passed.ended;
+      progress_.add(size);
+      if (!ended && lseek(fd, static_cast<off_t>(size), SEEK_SET) < 0)
+        return errno_status(errno, name);
+    }
     while (!ended) {
       QANAT_ASSIGN_OR_RETURN(const bool more,
                              uploader_.fill([&](char* buffer, size_t room) -> Result<size_t> {

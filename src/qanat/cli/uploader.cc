@@ -39,7 +39,8 @@ constexpr size_t kSampled = 16;            // then one chunk in so many is asked
 constexpr size_t kMaxClaimed = 256u << 10;
 constexpr size_t kMaxFiles = 32u << 10;  // that wait for an earlier one
 constexpr size_t kSpoolMemory = 8u << 20;
-constexpr size_t kFrameHead = 12;  // u32 length, u64 checksum
+constexpr uint64_t kPass = 256u << 20;  // of a file that the server reads, at once
+constexpr size_t kFrameHead = 12;       // u32 length, u64 checksum
 
 struct File {
   std::string path;
@@ -204,6 +205,25 @@ class Uploader::Impl {
     return got > 0;
   }
 
+  Result<Passed> pass(int file) {
+    Passed passed;
+    while (passing_ && !passed.ended) {
+      if (!started_) QANAT_RETURN_IF_ERROR(start());
+      const auto answer = server_.pass_file(
+          "upload_file", upload_parameters(),
+          {{"offset", std::to_string(passed.bytes)}, {"length", std::to_string(kPass)}}, file);
+      // What is wrong with the way there is no matter: the rest is sent, and says it if that
+      // cannot be done either.
+      if (!answer.ok() && answer.code() != Code::kResourceExhausted) {
+        passing_ = false;
+        break;
+      }
+      QANAT_RETURN_IF_ERROR(answer.status());
+      QANAT_RETURN_IF_ERROR(take_passed(*answer, &passed));
+    }
+    return passed;
+  }
+
   Status end_file(std::optional<FileStamp> stamp) {
     if (block_ != nullptr && !block_->uncut().empty()) cut_off(block_->uncut().size());
     {
@@ -265,6 +285,29 @@ class Uploader::Impl {
     }
     ++made_;
     block_ = std::make_unique<Block>();
+    return ok_status();
+  }
+
+  // The answer to a file that was passed: its chunks are durable.
+  Status take_passed(std::string_view answer, Passed* passed) {
+    Reader reader(answer);
+    const auto ended = reader.u8();
+    uint64_t bytes = 0;
+    MutexLock lock(mutex_);
+    while (ended.ok() && !reader.at_end()) {
+      const auto length = reader.u32();
+      const auto name = length.ok() ? reader.raw(Hash::kSize) : length.status();
+      if (!name.ok()) return broken_answer();
+      QANAT_ASSIGN_OR_RETURN(const Hash hash, Hash::from_bytes(*name));
+      file_->chunks.push_back({*length, hash});
+      bytes += *length;
+    }
+    if (!ended.ok() || (bytes == 0 && *ended == 0)) return broken_answer();
+    file_->size += bytes;
+    passed->bytes += bytes;
+    passed->ended = *ended != 0;
+    lock.unlock();
+    if (options_.on_durable) options_.on_durable(bytes, 0);
     return ok_status();
   }
 
@@ -671,6 +714,7 @@ class Uploader::Impl {
   // The caller's thread. The threads read upload_id_ and started_, which are set before they start.
   std::string upload_id_;
   bool started_ = false;
+  bool passing_ = true;  // as long as it works
   std::unique_ptr<Block> block_;
   chunk::CutFinder finder_;
   size_t scanned_ = 0;  // bytes of the block's uncut ones that finder_ has seen
@@ -706,6 +750,7 @@ Status Uploader::begin_file(std::string path, bool append) {
   return impl_->begin_file(std::move(path), append);
 }
 Result<bool> Uploader::fill(const Read& read) { return impl_->fill(read); }
+Result<Uploader::Passed> Uploader::pass(int file) { return impl_->pass(file); }
 Status Uploader::end_file(std::optional<FileStamp> stamp) { return impl_->end_file(stamp); }
 Status Uploader::same_file(const std::string& path, const Hash& content_id,
                            const FileStamp& stamp) {

@@ -1,20 +1,22 @@
 // Uploader: files on their way into a repo, in pieces, by several threads.
 //
 // The caller's thread gives it files one after another and their bytes; it cuts them into chunks
-// (chunk/) in blocks of 8, later 16 MiB. A few threads take a block each: hash its chunks, ask the
-// server which of them it has, send the others in one request. A file is done when all its chunks
-// are durable at the server; done files are written, in the order in which they were given, as
-// frames of an edit that names their chunks (api/file_stream.h). The edit waits in memory, beyond 8
-// MiB in an unnamed temporary file, until everything is durable: sending it is the commit.
+// (chunk/) in blocks of 4 MiB. A few threads take blocks: hash their chunks, ask the server which
+// of them it has, send the others in requests of 32 MiB. A file is done when all its chunks are
+// durable at the server; done files are written, in the order in which they were given, as frames
+// of an edit that names their chunks (api/file_stream.h). The edit waits in memory, beyond 8 MiB in
+// an unnamed temporary file, until everything is durable: sending it is the commit.
 //
 // While everything so far fits into 4 MiB nothing is sent; if that is all, the edit holds the bytes
 // themselves, and the put is one request.
 //
-// Hashing is adaptive: after 32 MiB of which the server had nothing, one chunk in 8 is hashed and
+// A large file is passed open to a server on the same machine, which reads and cuts it itself.
+//
+// Hashing is adaptive: after 32 MiB of which the server had nothing, one chunk in 16 is hashed and
 // asked for, until there is one; the names of the others come with the server's answer. A resumed
 // upload always asks for all.
 //
-// Memory: (threads + 2) blocks of 18 MiB, whatever the number and size of files; of a file that is
+// Memory: (threads + 2) blocks of 6 MiB, whatever the number and size of files; of a file that is
 // on its way, 36 bytes a chunk. The caller's side is for one thread.
 #pragma once
 
@@ -70,6 +72,14 @@ class Uploader {
   // Reads the next bytes of the file with `read` (0: its end); false at its end.
   using Read = std::function<Result<size_t>(char* buffer, size_t size)>;
   Result<bool> fill(const Read& read);
+  // Instead of fill(), of a regular file that is open: where the server is on this machine it reads
+  // the file itself, from the beginning. How far it came; with less than the whole file the caller
+  // fills in the rest.
+  struct Passed {
+    uint64_t bytes = 0;
+    bool ended = false;  // the file did
+  };
+  Result<Passed> pass(int file);
   Status end_file(std::optional<FileStamp> stamp);
   // A file that the target holds already, by its content id.
   Status same_file(const std::string& path, const Hash& content_id, const FileStamp& stamp);

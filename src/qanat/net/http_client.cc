@@ -241,7 +241,10 @@ class Exchange {
     bool together = !request_.source && !request_.expect_continue &&
                     header.size() + request_.body.size() <= kBufferBytes;
     if (together) header += request_.body;
-    Status written = write(header, nullptr);
+    Status written = request_.descriptor < 0
+                         ? write(header, nullptr)
+                         : connection_.stream->write_with_descriptor(
+                               header, request_.descriptor, limits_.next(), request_.cancel.get());
     if (written.ok() && !together) written = write_body();
     if (!source_failed_.ok()) return source_failed_;
     if (!written.ok()) {
@@ -425,6 +428,9 @@ Result<std::unique_ptr<ClientResponse>> send_to(const std::shared_ptr<HttpClient
   const std::string& unix_socket =
       request.unix_socket.empty() ? url.unix_socket : request.unix_socket;
   std::string where = unix_socket.empty() ? url.authority() : unix_socket;
+  if (request.descriptor >= 0 && unix_socket.empty()) {
+    return invalid_argument("a descriptor can be passed through a Unix socket only");
+  }
   bool fresh = false;
   while (true) {
     std::unique_ptr<Connection> connection;

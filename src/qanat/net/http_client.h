@@ -49,6 +49,8 @@ struct ClientRequest {
   // then the Host header).
   std::string unix_socket;
   Headers headers;
+  // Passed with the header, for the server to use; -1: none. Unix sockets only. Borrowed.
+  int descriptor = -1;
   // The body: `body`, or, if set, `source` (with `source_length`, else chunked). `rewind` lets a
   // source be sent a second time.
   std::string body;

@@ -425,6 +425,7 @@ void HttpLoop::begin_reading(const ConnectionPointer& connection) {
   connection->state = State::kReading;
   connection->parser =
       std::make_unique<HttpParser>(HttpParser::Kind::kRequest, options_.max_header_bytes);
+  connection->passed.reset();
   bool begun = !connection->unread().empty();
   if (!begun) connection->input = {};  // an idle connection keeps no buffer
   set_deadline(*connection, SteadyClock::now() +
@@ -482,7 +483,8 @@ ssize_t HttpLoop::receive(Connection& connection) {
   connection.input.resize(before + kReceiveBytes);
   ssize_t got = 0;
   do {
-    got = recv(connection.fd.get(), connection.input.data() + before, kReceiveBytes, MSG_DONTWAIT);
+    got = receive_some(connection.fd.get(), connection.input.data() + before, kReceiveBytes,
+                       &connection.passed);
   } while (got < 0 && errno == EINTR);
   int error = errno;
   connection.input.resize(before + (got > 0 ? static_cast<size_t>(got) : 0));

@@ -129,7 +129,8 @@ struct Connection {
   std::string input;  // received, not yet parsed, from `position` on
   size_t position = 0;
   std::unique_ptr<HttpParser> parser;
-  std::string output;  // to be sent by the waiting thread, from `sent` on
+  FileDescriptor passed;  // came with the header that is read, or was read last
+  std::string output;     // to be sent by the waiting thread, from `sent` on
   size_t sent = 0;
   bool close_after_output = false;
   bool chunked_stream = false;

@@ -107,6 +107,8 @@ class HandlerRequest : public Request {
     return poll(&fd, 1, 0) > 0 && (fd.revents & (POLLRDHUP | POLLHUP | POLLERR)) != 0;
   }
 
+  int descriptor() const override { return connection_.passed.get(); }
+
   // Reads what the handler left. False when the connection cannot be used again.
   bool drain() {
     if (connection_.parser->done()) return true;

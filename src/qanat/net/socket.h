@@ -58,5 +58,10 @@ void tune_tcp(int fd, const sockaddr_storage& peer);
 
 // write(2) to a socket without SIGPIPE.
 ssize_t send_some(int fd, std::string_view bytes);
+// The same to a Unix socket, and passes a descriptor with the first byte.
+ssize_t send_with_descriptor(int fd, std::string_view bytes, int passed);
+// recv(2) that does not wait. A descriptor that comes along replaces *passed; more than one: the
+// others are closed.
+ssize_t receive_some(int fd, char* buffer, size_t size, FileDescriptor* passed);
 
 }  // namespace qanat::net

@@ -50,13 +50,28 @@ class PlainStream : public Stream {
 
   Status write(std::string_view bytes, Deadline deadline, const CancelSignal* cancel,
                bool* stop_early) override {
+    return write(bytes, -1, deadline, cancel, stop_early);
+  }
+
+  Status write_with_descriptor(std::string_view bytes, int descriptor, Deadline deadline,
+                               const CancelSignal* cancel) override {
+    return write(bytes, descriptor, deadline, cancel, nullptr);
+  }
+
+  bool usable() override { return !has_input(); }
+
+ private:
+  Status write(std::string_view bytes, int descriptor, Deadline deadline,
+               const CancelSignal* cancel, bool* stop_early) {
     while (!bytes.empty()) {
       if (stop_early != nullptr && has_input()) {
         *stop_early = true;
         return ok_status();
       }
-      ssize_t sent = send_some(fd_.get(), bytes);
+      const ssize_t sent = descriptor < 0 ? send_some(fd_.get(), bytes)
+                                          : send_with_descriptor(fd_.get(), bytes, descriptor);
       if (sent >= 0) {
+        descriptor = -1;
         bytes.remove_prefix(static_cast<size_t>(sent));
         continue;
       }
@@ -70,9 +85,6 @@ class PlainStream : public Stream {
     return ok_status();
   }
 
-  bool usable() override { return !has_input(); }
-
- private:
   // Bytes, an end or an error: all are a reason to stop sending and look.
   bool has_input() {
     pollfd fd{fd_.get(), POLLIN, 0};
@@ -83,6 +95,11 @@ class PlainStream : public Stream {
 };
 
 }  // namespace
+
+Status Stream::write_with_descriptor(std::string_view /*bytes*/, int /*descriptor*/,
+                                     Deadline /*deadline*/, const CancelSignal* /*cancel*/) {
+  return invalid_argument("a descriptor can be passed through a Unix socket only");
+}
 
 std::unique_ptr<Stream> plain_stream(int fd) { return std::make_unique<PlainStream>(fd); }
 

@@ -42,6 +42,9 @@ class Stream {
   // something before all is written.
   virtual Status write(std::string_view bytes, Deadline deadline, const CancelSignal* cancel,
                        bool* stop_early) = 0;
+  // The same, and passes a descriptor. Only for streams over Unix sockets; kInvalidArgument.
+  virtual Status write_with_descriptor(std::string_view bytes, int descriptor, Deadline deadline,
+                                       const CancelSignal* cancel);
   // False when an idle connection was closed by the peer or has unexpected bytes: not to be used
   // again.
   virtual bool usable() = 0;

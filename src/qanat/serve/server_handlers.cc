@@ -43,9 +43,21 @@ Status whoami(Call& call) {
   return call.answer(me);
 }
 
+// Who reaches the server through something between them has another address for it, or comes from
+// another one.
+bool is_on_this_machine(const Call& call) {
+  const std::string_view host = call.request.head().headers.get("Host");
+  const std::string& own = call.state.host;
+  const std::string& peer = call.request.peer();
+  if (peer == "unix") return true;
+  if (!peer.starts_with("127.") && !peer.starts_with("[::1]")) return false;
+  return host == own || host == "localhost" + own.substr(std::min(own.rfind(':'), own.size()));
+}
+
 Status version(Call& call) {
-  return call.answer(
-      api::VersionInfo{call.state.version, "v1", call.state.runner, call.state.installation});
+  return call.answer(api::VersionInfo{call.state.version, "v1", call.state.runner,
+                                      call.state.installation,
+                                      is_on_this_machine(call) ? call.state.socket : ""});
 }
 
 Status openapi(Call& call) { return call.answer_json(api::openapi_document()); }

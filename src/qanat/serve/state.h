@@ -39,6 +39,8 @@ struct State {
   std::string runner;
   std::string installation;
   std::string version;
+  std::string host;    // that it listens on: "127.0.0.1:7700"
+  std::string socket;  // the path of the same API's Unix socket; "": there is none
 };
 
 }  // namespace qanat::serve

@@ -28,4 +28,7 @@ struct UploadAccess {
 // the caller may not write to (any more).
 Result<UploadAccess> open_upload(Call& call, std::string_view id);
 
+// Makes what was written part of the index, and notes whose it is.
+Status register_chunks(Call& call, const UploadAccess& access, content::ContentWriter& writer);
+
 }  // namespace qanat::serve

@@ -14,6 +14,7 @@
 #include "qanat/serve/convert.h"
 #include "qanat/serve/http_api.h"
 #include "qanat/serve/upload_access.h"
+#include "qanat/serve/upload_file.h"
 
 namespace qanat::serve {
 namespace {
@@ -166,30 +167,6 @@ class ChunkReader {
   uint64_t bytes_ = 0;
 };
 
-// Makes what was written part of the index, and notes whose it is.
-Status register_chunks(Call& call, const UploadAccess& access, content::ContentWriter& writer) {
-  QANAT_RETURN_IF_ERROR(writer.flush());
-  const std::vector<chunk::PackId> packs = writer.waiting_packs();
-  if (packs.empty()) return ok_status();
-  for (int attempt = 0; attempt < kAttempts; ++attempt) {
-    meta::Transaction transaction;
-    transaction.when(access.upload.alive());
-    writer.add_to(&transaction);
-    if (!access.whole_project) {
-      for (const chunk::PackId& pack : packs) transaction.add(access.upload.note_pack(pack));
-    }
-    QANAT_ASSIGN_OR_RETURN(const auto result, call.state.meta->commit(std::move(transaction)));
-    if (result.succeeded) {
-      writer.committed(result.revision);
-      return ok_status();
-    }
-    QANAT_RETURN_IF_ERROR(open_upload(call, access.upload.id).status());
-    QANAT_RETURN_IF_ERROR(writer.recheck());
-  }
-  return unavailable("garbage collection kept moving the epoch while chunks were written",
-                     "send them again");
-}
-
 Status upload_chunks(Call& call) {
   static Counter& received =
       counter("qanat_upload_bytes_total", "Bytes of chunks that uploads sent and that are durable");
@@ -237,10 +214,34 @@ Result<UploadAccess> open_upload(Call& call, std::string_view id) {
   return access;
 }
 
+Status register_chunks(Call& call, const UploadAccess& access, content::ContentWriter& writer) {
+  QANAT_RETURN_IF_ERROR(writer.flush());
+  const std::vector<chunk::PackId> packs = writer.waiting_packs();
+  if (packs.empty()) return ok_status();
+  for (int attempt = 0; attempt < kAttempts; ++attempt) {
+    meta::Transaction transaction;
+    transaction.when(access.upload.alive());
+    writer.add_to(&transaction);
+    if (!access.whole_project) {
+      for (const chunk::PackId& pack : packs) transaction.add(access.upload.note_pack(pack));
+    }
+    QANAT_ASSIGN_OR_RETURN(const auto result, call.state.meta->commit(std::move(transaction)));
+    if (result.succeeded) {
+      writer.committed(result.revision);
+      return ok_status();
+    }
+    QANAT_RETURN_IF_ERROR(open_upload(call, access.upload.id).status());
+    QANAT_RETURN_IF_ERROR(writer.recheck());
+  }
+  return unavailable("garbage collection kept moving the epoch while chunks were written",
+                     "send them again");
+}
+
 void add_upload_handlers(Handlers& handlers) {
   handlers["begin_upload"] = begin_upload;
   handlers["upload_have"] = upload_have;
   handlers["upload_chunks"] = upload_chunks;
+  handlers["upload_file"] = upload_file;
   handlers["end_upload"] = end_upload;
 }
 

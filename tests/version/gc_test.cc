@@ -365,6 +365,42 @@ TEST_F(GcWriterTest, ASweepWaitsForWritersThatRelyOnWhatIsCondemned) {
   EXPECT_EQ(**content().blobs().read(ref), "deleted and put again");
 }
 
+// A pack that cannot be read whole is not rewritten, and does not keep what else is dead.
+TEST_F(GcWriterTest, ADamagedPackStaysAndTheRestGoes) {
+  auto half = content().new_writer();
+  const chunk::BlobRef live = *half->add(chunk::BlobKind::kChunk, noise(2'000));
+  ASSERT_TRUE(half->add(chunk::BlobKind::kChunk, noise(9'000)).ok());
+  ASSERT_TRUE(commit(*half, live));
+  auto sound = content().new_writer();
+  const std::string bytes = noise(2'000);
+  const chunk::BlobRef also_live = *sound->add(chunk::BlobKind::kChunk, bytes);
+  ASSERT_TRUE(sound->add(chunk::BlobKind::kChunk, noise(9'000)).ok());
+  ASSERT_TRUE(commit(*sound, also_live));
+  auto dead = content().new_writer();
+  const chunk::BlobRef gone = *dead->add(chunk::BlobKind::kChunk, noise(9'000));
+  ASSERT_TRUE(commit(*dead, gone));
+  half.reset();
+  sound.reset();
+  dead.reset();
+  living_.refs = {live, also_live};
+  const chunk::PackId damaged = pack_of(live);
+  const chunk::PackId rewritten = pack_of(also_live);
+  const chunk::PackId removed = pack_of(gone);
+  const std::string key = content::pack_object_key(kProject, damaged);
+  std::string pack = *objects_.read(key, 0, *objects_.size(key));
+  for (size_t i = 8; i < 11'000; ++i) pack[i] = static_cast<char>(~pack[i]);
+  ASSERT_TRUE(objects_.remove(key).ok());
+  ASSERT_TRUE(objects_.write(key, pack).ok());
+
+  const auto report = report_of(*collector());
+  EXPECT_EQ(report.rewritten_packs, 1u);
+  EXPECT_TRUE(there(damaged));
+  EXPECT_EQ(pack_of(live), damaged);
+  EXPECT_FALSE(there(rewritten));
+  EXPECT_EQ(**content().blobs().read(also_live), bytes);
+  EXPECT_FALSE(there(removed));
+}
+
 // Two writers store a chunk at once. The copy that is registered last hides the other in the index,
 // is of the older epoch, and condemned alone, while a third writer counts on the hidden one.
 TEST_F(GcWriterTest, AHiddenCopyIsFoundWhenTheOneBeforeItGoes) {

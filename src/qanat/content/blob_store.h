@@ -21,6 +21,11 @@
 
 namespace qanat::content {
 
+// Of a read of what must be there: it is damaged, or missing. Other errors are the store's.
+inline bool is_damage(const Status& status) {
+  return status.code() == Code::kNotFound || status.code() == Code::kDataLoss;
+}
+
 class BlobStore : public BlobReader {
  public:
   // Borrowed: all outlive the store.

@@ -12,10 +12,6 @@ namespace {
 constexpr uint64_t kMaxGap = 32u << 10;
 constexpr uint64_t kMaxPiece = 2u << 20;
 
-bool is_damage(const Status& status) {
-  return status.code() == Code::kNotFound || status.code() == Code::kDataLoss;
-}
-
 }  // namespace
 
 int FsckDamage::add(FsckProblem problem, bool only_if_touched) {

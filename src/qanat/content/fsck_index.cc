@@ -16,10 +16,6 @@ constexpr uint64_t kMaxFilter = 64u << 20;
 constexpr int64_t kPage = 1000;
 constexpr int kTries = 20;
 
-bool is_damage(const Status& status) {
-  return status.code() == Code::kNotFound || status.code() == Code::kDataLoss;
-}
-
 // An entry of a pack's footer, with its pack. What cannot be parsed stays as it is: whoever parses
 // it finds out.
 std::string with_pack(std::string_view value, std::string_view object_key) {

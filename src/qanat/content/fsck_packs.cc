@@ -14,10 +14,6 @@ constexpr uint64_t kPiece = 4u << 20;
 constexpr uint64_t kMaxFooter = 256u << 20;
 constexpr size_t kLookup = 1024;
 
-bool is_damage(const Status& status) {
-  return status.code() == Code::kNotFound || status.code() == Code::kDataLoss;
-}
-
 struct Use {
   uint64_t end = 0;  // of the last blob that the index finds in it
   uint64_t blobs = 0;

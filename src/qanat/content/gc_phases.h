@@ -10,6 +10,7 @@
 #include <memory>
 #include <optional>
 #include <set>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -83,6 +84,7 @@ class Collector : public GcCollector {
   Status forget();
   Status find_copies();
   Status copy();
+  Status copy_blobs(std::span<const BlobStore::Located> blobs);
   Status commit_copies();
   Status condemn();
   Status begin_rescue(int64_t condemned_at);

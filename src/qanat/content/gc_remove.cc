@@ -51,19 +51,30 @@ Status Collector::copy() {
   uint64_t bytes = 0;
   while (copies_->valid() && blobs.size() < kCopyBlobs && bytes < kCopyBytes) {
     const std::string_view value = copies_->value();
-    BlobStore::Located& blob = blobs.emplace_back();
+    BlobStore::Located blob;
     QANAT_ASSIGN_OR_RETURN(blob.ref, chunk::parse_blob_key(value.substr(0, chunk::kBlobKeyLength)));
     QANAT_ASSIGN_OR_RETURN(blob.location,
                            chunk::parse_location(value.substr(chunk::kBlobKeyLength)));
-    bytes += blob.location.plain_length;
+    if (judgement_.rewrite.contains(*blob.location.pack)) {
+      bytes += blob.location.plain_length;
+      blobs.push_back(std::move(blob));
+    }
     QANAT_RETURN_IF_ERROR(copies_->next());
   }
-  Status copied;
-  if (!blobs.empty()) {
-    QANAT_ASSIGN_OR_RETURN(const auto read, context_.content->blobs().read_located(blobs));
+  Status copied = copy_blobs(blobs);
+  if (is_damage(copied)) {
+    copied = ok_status();
     for (size_t i = 0; i < blobs.size() && copied.ok(); ++i) {
-      copied = writer_->add(blobs[i].ref.kind, *read[i], &blobs[i].ref.hash).status();
-      report_.rewritten_bytes += blobs[i].location.stored_length;
+      const chunk::PackId& pack = *blobs[i].location.pack;
+      if (!judgement_.rewrite.contains(pack)) continue;
+      copied = copy_blobs(std::span(&blobs[i], 1));
+      if (!is_damage(copied)) continue;
+      // What can be read of it is read from where it is; it is not the collection's to give up.
+      log_error("a damaged pack is not rewritten; `qanat fsck --data` says what it is part of",
+                {{"pack", pack_object_key(project_, pack)}, {"error", copied}});
+      judgement_.rewrite.erase(pack);
+      --report_.rewritten_packs;
+      copied = ok_status();
     }
   }
   if (copied.ok() && !copies_->valid()) copied = commit_copies();
@@ -79,6 +90,17 @@ Status Collector::copy() {
     phase_ = Phase::kCondemn;
   }
   return copied;
+}
+
+// An error of reading comes before any of them is copied.
+Status Collector::copy_blobs(std::span<const BlobStore::Located> blobs) {
+  if (blobs.empty()) return ok_status();
+  QANAT_ASSIGN_OR_RETURN(const auto read, context_.content->blobs().read_located(blobs));
+  for (size_t i = 0; i < blobs.size(); ++i) {
+    QANAT_RETURN_IF_ERROR(writer_->add(blobs[i].ref.kind, *read[i], &blobs[i].ref.hash).status());
+    report_.rewritten_bytes += blobs[i].location.stored_length;
+  }
+  return ok_status();
 }
 
 Status Collector::commit_copies() {

@@ -15,7 +15,7 @@ import threading
 import unittest
 
 from cost_test import Cost
-from harness import Server
+from harness import QANAT, Server, wait_until
 
 CUTS = int(os.environ.get("QANAT_CUTS", "12"))
 
@@ -182,6 +182,39 @@ class Reading(unittest.TestCase):
                 self.assertEqual(sorted(os.listdir(out)), ["one"] + ["t"] * os.path.isdir(whole))
             relay.close()
         self.assertGreater(cut, CUTS // 2)
+
+
+    @staticmethod
+    def has_open(pid, folder):
+        for descriptor in os.listdir(f"/proc/{pid}/fd"):
+            with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+                if os.readlink(f"/proc/{pid}/fd/{descriptor}").startswith(folder):
+                    return True
+        return False
+
+    def test_who_is_killed_leaves_nothing(self):
+        """A transfer that stands still, and then a kill -9, twice: of a new file, and of one that is there."""
+        with tempfile.TemporaryDirectory(dir=self.work.name) as out, socket.create_server(("127.0.0.1", 0)) as listener:
+            one = os.path.join(out, "one")
+            for before in ([], ["one"]):
+                if before:
+                    with open(one, "w") as f:
+                        f.write("what was there")
+                environment = {**os.environ, "QANAT_SERVER": f"http://127.0.0.1:{listener.getsockname()[1]}", "QANAT_TOKEN": self.server.token,
+                               "HOME": self.server.folder}
+                process = subprocess.Popen([QANAT, "get", "file", "r@master:/large0", "-o", one], env=environment, stdout=subprocess.DEVNULL,
+                                           stderr=subprocess.DEVNULL)
+                client, _ = listener.accept()
+                with client, socket.create_connection(("127.0.0.1", self.server.port)) as upstream:
+                    upstream.sendall(client.recv(65536))
+                    for _ in range(8):
+                        client.sendall(upstream.recv(65536))
+                    wait_until(lambda: self.has_open(process.pid, out), "the client has begun a file")
+                    process.kill()
+                    process.wait()
+                self.assertEqual(os.listdir(out), before)
+            with open(one) as f:
+                self.assertEqual(f.read(), "what was there")
 
 
 class Cached(unittest.TestCase):

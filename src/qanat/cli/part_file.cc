@@ -25,21 +25,29 @@ Status write_all(int fd, std::string_view bytes, const std::string& path) {
   return ok_status();
 }
 
+std::string folder_of(const std::string& path) {
+  const size_t slash = path.rfind('/');
+  return slash == std::string::npos ? "" : path.substr(0, slash + 1);
+}
+
+std::string next_name(const std::string& folder) {
+  static std::atomic<uint64_t> next{0};
+  return str_cat(folder, ".qanat-", getpid(), "-", next.fetch_add(1), ".part");
+}
+
 }  // namespace
 
 Result<PartFile> PartFile::create(std::string path, unsigned permissions) {
-  static std::atomic<uint64_t> next{0};
-  const size_t slash = path.rfind('/');
-  const std::string folder = slash == std::string::npos ? "" : path.substr(0, slash + 1);
+  // Never open to more people than in the end.
+  const mode_t mode = permissions == 0 ? 0666 : permissions & 0600;
+  const std::string folder = folder_of(path);
   std::string temporary;
-  int fd = -1;
-  do {  // a name may be left from a process of the same number
-    temporary = str_cat(folder, ".qanat-", getpid(), "-", next.fetch_add(1), ".part");
-    // Never open to more people than in the end.
-    fd = open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC,
-              permissions == 0 ? 0666 : permissions & 0600);
-  } while (fd < 0 && errno == EEXIST);
-  if (fd < 0) return errno_status(errno, path);
+  int fd = open(folder.empty() ? "." : folder.c_str(), O_WRONLY | O_TMPFILE | O_CLOEXEC, mode);
+  while (fd < 0) {  // a name may be left from a process of the same number
+    temporary = next_name(folder);
+    fd = open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode);
+    if (fd < 0 && errno != EEXIST) return errno_status(errno, path);
+  }
   PartFile file(std::move(path), std::move(temporary), fd);
   if (permissions != 0 && fchmod(fd, permissions) != 0) return errno_status(errno, file.path_);
   return file;
@@ -61,7 +69,24 @@ PartFile::~PartFile() {
 Status PartFile::write(std::string_view bytes) { return write_all(fd_, bytes, path_); }
 
 Status PartFile::commit() {
+  if (temporary_.empty()) {
+    // A link replaces nothing, so what is there already is replaced by way of a second name.
+    const std::string self = str_cat("/proc/self/fd/", fd_);
+    auto link_as = [&](const std::string& name) {
+      return linkat(AT_FDCWD, self.c_str(), AT_FDCWD, name.c_str(), AT_SYMLINK_FOLLOW) == 0;
+    };
+    if (!link_as(path_)) {
+      if (errno != EEXIST) return errno_status(errno, path_);
+      std::string name = next_name(folder_of(path_));
+      while (!link_as(name)) {
+        if (errno != EEXIST) return errno_status(errno, path_);
+        name = next_name(folder_of(path_));
+      }
+      temporary_ = std::move(name);
+    }
+  }
   if (close(std::exchange(fd_, -1)) != 0) return errno_status(errno, path_);
+  if (temporary_.empty()) return ok_status();
   if (rename(temporary_.c_str(), path_.c_str()) != 0) return errno_status(errno, path_);
   temporary_.clear();
   return ok_status();

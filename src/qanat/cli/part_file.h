@@ -1,8 +1,9 @@
 // PartFile: a file that appears under its name only when it is whole.
 //
-// Its bytes go to a temporary file in the same folder (".qanat-<process>-<number>.part"), which
-// takes the name, in place of what was there, by commit(). Destroyed before that, it leaves
-// nothing; a process that is killed leaves the temporary file. Nothing is made durable. One thread.
+// Its bytes go to a file of the same folder that has no name (O_TMPFILE) until commit() gives it
+// one, in place of what was there: whoever is killed before leaves nothing. Where a file system has
+// no such files it is called ".qanat-<process>-<number>.part" meanwhile, and a process that is
+// killed leaves that. Nothing is made durable. One thread.
 #pragma once
 
 #include <string>
@@ -28,7 +29,7 @@ class PartFile {
   PartFile(std::string path, std::string temporary, int fd);
 
   std::string path_;
-  std::string temporary_;  // empty once it has its name
+  std::string temporary_;  // its name for the time being; empty: it has none, or its own
   int fd_;
 };
 

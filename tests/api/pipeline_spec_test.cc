@@ -349,6 +349,17 @@ TEST(PipelineSpec, HostileYamlIsBounded) {
   EXPECT_EQ(load_pipeline_specs(std::string(kMaxSpecText + 1, ' ')).code(), Code::kTooLarge);
 }
 
+// The library gives documents without end for some of these.
+TEST(PipelineSpec, AStrayCommaIsSaid) {
+  for (const char* text : {",", ", a", "{a: 1} ,", "{a: 1}\n,", "--- ,", "... ,", "!x ,", "&a ,",
+                           "%x\n,", "a: b\n---\n,", "---\n---\n,"}) {
+    const auto loaded = load_pipeline_specs(text);
+    EXPECT_EQ(loaded.code(), Code::kInvalidArgument) << text;
+    EXPECT_NE(loaded.status().message().find("line "), std::string::npos)
+        << text << ": " << loaded.status().message();
+  }
+}
+
 TEST(SpecFields, TableIsConsistent) {
   std::set<std::string_view> paths;
   for (const SpecField& field : spec_fields()) {

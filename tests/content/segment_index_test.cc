@@ -177,6 +177,8 @@ TEST(SegmentIndex, KeepsHiddenCopiesUntilTheyAreDropped) {
     found.emplace_back(entry->value);
     found.insert(found.end(), entry->older.begin(), entry->older.end());
     EXPECT_EQ(*index->get("b"), found[0]);
+    const std::vector<std::string> key = {"b"};
+    EXPECT_EQ((*index->get_copies(key))[0], found);
     return found;
   };
   auto drop = [&](std::string_view gone) {
@@ -184,15 +186,15 @@ TEST(SegmentIndex, KeepsHiddenCopiesUntilTheyAreDropped) {
                                [](std::string_view) { return false; });
   };
   using Copies = std::vector<std::string>;
-  for (const char* value : {"one", "two", "three", "two"}) {
+  for (const char* value : {"one", "two", "three"}) {
     ASSERT_TRUE(put(disk, *index, {{"a", "x"}, {"b", value}, {"c", value}}).ok());
   }
-  EXPECT_EQ(copies(), (Copies{"two", "three", "one"}));
+  EXPECT_EQ(copies(), (Copies{"three", "two", "one"}));
   ASSERT_TRUE(index->compact(true).ok());
-  EXPECT_EQ(copies(), (Copies{"two", "three", "one"}));
+  EXPECT_EQ(copies(), (Copies{"three", "two", "one"}));
   ASSERT_TRUE(put(disk, *index, {{"b", "four"}}).ok());
   ASSERT_TRUE(index->compact(true).ok());
-  EXPECT_EQ(copies(), (Copies{"four", "two", "three", "one"}));
+  EXPECT_EQ(copies(), (Copies{"four", "three", "two", "one"}));
   ASSERT_TRUE(drop("two").ok());
   EXPECT_EQ(copies(), (Copies{"four", "three", "one"}));
   EXPECT_EQ(*index->get("c"), "three");
@@ -208,16 +210,22 @@ TEST(SegmentIndex, KeepsHiddenCopiesUntilTheyAreDropped) {
 
 TEST(SegmentIndex, StoredValuesAreStrict) {
   const SegmentLocation location{"segments/p/i/1", 0, 100, 1, false};
-  auto parse = [&](std::string_view stored) { return index_value(stored, location, nullptr); };
+  using Copies = std::vector<std::string>;
+  auto parse = [&](std::string_view stored) -> Result<Copies> {
+    Copies values;
+    QANAT_RETURN_IF_ERROR(append_index_values(stored, location, nullptr, &values).status());
+    return values;
+  };
   std::string stored;
-  encode_index_values(std::vector<std::string>{"new", "old"}, &stored);
-  EXPECT_EQ(*parse(stored), "new");
+  encode_index_values(Copies{"new", "old"}, &stored);
+  EXPECT_EQ(*parse(stored), (Copies{"new", "old"}));
+  EXPECT_EQ(*index_value(stored, location, nullptr), "new");
   for (size_t length = 0; length < stored.size(); ++length) {
     EXPECT_EQ(parse(stored.substr(0, length)).code(), Code::kDataLoss) << length;
   }
   EXPECT_EQ(parse(stored + "x").code(), Code::kDataLoss);
   encode_index_values({}, &stored);
-  EXPECT_EQ(*parse(stored), std::nullopt);
+  EXPECT_EQ(*parse(stored), Copies());
   EXPECT_EQ(parse(stored + "x").code(), Code::kDataLoss);
   EXPECT_EQ(parse("\x03x").code(), Code::kDataLoss);
 }

@@ -1,9 +1,12 @@
 #include "qanat/api/spec_text.h"
 
+#include <yaml-cpp/anchor.h>
+#include <yaml-cpp/eventhandler.h>
 #include <yaml-cpp/yaml.h>
 
 #include <nlohmann/json.hpp>
 #include <set>
+#include <sstream>
 
 #include "qanat/api/pipeline_spec.h"
 #include "qanat/base/path.h"
@@ -357,9 +360,42 @@ class YamlReader {
   std::size_t nodes_ = 0;
 };
 
+// yaml-cpp gives documents without end, all beginning at the same place, for text that goes on with
+// ',' where a document should: this goes through the text first, and stops there.
+class YamlProgress : public YAML::EventHandler {
+ public:
+  static void check(const std::string& text) {
+    std::istringstream stream(text);
+    YAML::Parser parser(stream);
+    YamlProgress progress;
+    while (parser.HandleNextDocument(progress)) {
+    }
+  }
+
+  void OnDocumentStart(const YAML::Mark& mark) override {
+    if (mark.pos == last_) throw YAML::ParserException(mark, "a ',' belongs between [ ] or { }");
+    last_ = mark.pos;
+  }
+  void OnDocumentEnd() override {}
+  void OnNull(const YAML::Mark& /*mark*/, YAML::anchor_t /*anchor*/) override {}
+  void OnAlias(const YAML::Mark& /*mark*/, YAML::anchor_t /*anchor*/) override {}
+  void OnScalar(const YAML::Mark& /*mark*/, const std::string& /*tag*/, YAML::anchor_t /*anchor*/,
+                const std::string& /*value*/) override {}
+  void OnSequenceStart(const YAML::Mark& /*mark*/, const std::string& /*tag*/,
+                       YAML::anchor_t /*anchor*/, YAML::EmitterStyle::value /*style*/) override {}
+  void OnSequenceEnd() override {}
+  void OnMapStart(const YAML::Mark& /*mark*/, const std::string& /*tag*/, YAML::anchor_t /*anchor*/,
+                  YAML::EmitterStyle::value /*style*/) override {}
+  void OnMapEnd() override {}
+
+ private:
+  int last_ = -1;
+};
+
 Result<std::vector<SpecNode>> parse_yaml(std::string_view text) {
   std::vector<SpecNode> out;
   try {
+    YamlProgress::check(std::string(text));
     YamlReader reader;
     for (const YAML::Node& document : YAML::LoadAll(std::string(text))) {
       SpecNode node;

@@ -49,6 +49,13 @@ void count_fetched(BlobKind kind) {
   (kind == BlobKind::kNode ? nodes : chunks).add();
 }
 
+Result<chunk::BlobLocation> parse_place(const BlobRef& ref, std::string_view value) {
+  Result<chunk::BlobLocation> location = chunk::parse_location(value);
+  if (location.ok() && !location->pack) location = data_loss("its index entry names no pack");
+  if (!location.ok()) return location.status().with_context(ref.to_string());
+  return location;
+}
+
 }  // namespace
 
 std::string pack_object_key(std::string_view project, const chunk::PackId& pack) {
@@ -79,17 +86,27 @@ BlobStore::BlobStore(std::string project, object::ObjectStore* objects, SegmentI
       cache_(cache),
       space_(BlockCache::new_space()) {}
 
+Result<std::vector<std::vector<chunk::BlobLocation>>> BlobStore::locate_copies(
+    std::span<const BlobRef> refs) {
+  std::vector<std::string> keys;
+  keys.reserve(refs.size());
+  for (const BlobRef& ref : refs) keys.push_back(chunk::blob_key(ref));
+  QANAT_ASSIGN_OR_RETURN(const auto values, index_->get_copies(keys));
+  std::vector<std::vector<chunk::BlobLocation>> copies(refs.size());
+  for (size_t i = 0; i < refs.size(); ++i) {
+    for (const std::string& value : values[i]) {
+      QANAT_ASSIGN_OR_RETURN(copies[i].emplace_back(), parse_place(refs[i], value));
+    }
+  }
+  return copies;
+}
+
 Result<std::vector<std::optional<chunk::BlobLocation>>> BlobStore::locate_many(
     std::span<const BlobRef> refs) {
   std::vector<std::optional<chunk::BlobLocation>> locations(refs.size());
   auto parse = [&](const std::optional<std::string>& value, size_t i) -> Status {
     if (!value) return ok_status();
-    Result<chunk::BlobLocation> location = chunk::parse_location(*value);
-    if (location.ok() && !location->pack) {
-      location = data_loss("its index entry names no pack");
-    }
-    if (!location.ok()) return location.status().with_context(refs[i].to_string());
-    locations[i] = *std::move(location);
+    QANAT_ASSIGN_OR_RETURN(locations[i], parse_place(refs[i], *value));
     return ok_status();
   };
   if (refs.size() == 1) {

@@ -42,6 +42,10 @@ class BlobStore : public BlobReader {
   Result<std::vector<std::optional<chunk::BlobLocation>>> locate_many(
       std::span<const BlobRef> refs);
 
+  // All places where each lies that the index knows, newest first.
+  Result<std::vector<std::vector<chunk::BlobLocation>>> locate_copies(
+      std::span<const BlobRef> refs);
+
   // Reads and verifies a blob whose place is known; fills the cache.
   Result<Blob> read_at(const BlobRef& ref, const chunk::BlobLocation& location);
   // Reads and verifies blobs whose places are known, in ascending order of place: neighbours are

@@ -38,16 +38,19 @@
 //
 // The index keeps every copy of a blob that was ever registered: a younger one hides it, no more
 // (SegmentIndexOptions::keep_copies). Only step 11 takes entries out, those of the packs it
-// removes.
+// removes. (Of more than 4,096 copies merges keep the youngest. Whoever counts on one found it as
+// the first; so many of writers that began long before would have to come in front of it, and be
+// condemned, while he writes.)
 //
 // Claim: every blob that is live, or that a living writer has added, has a copy that stays, and
 // that the index finds as soon as nothing hides it. Let D be packs that are swept, C their
 // condemnation, and b a blob.
 //
-//  (a) b reached by a root visible at S: it was marked, and counted as alive in the pack that the
-//      index named. That pack is not in D, unless step 7 copied b before C, to a pack that is not.
+//  (a) b reached by a root visible at S: it was marked, and counted as alive in a pack; in one that
+//      no collection before had condemned, if it has a copy there. That pack is not in D, unless
+//      step 7 copied b before C, to a pack that is not.
 //  (b) b reached by a root that became visible by a T with S < T < C and still is at C: step 9
-//      walks it and rescues the pack that the index names.
+//      walks it and rescues the packs of all its copies, unless there is one elsewhere.
 //  (c) ... by a T > C. T's writer compared an epoch read after C, so it knew D as condemned (a
 //      condemned key is put before C and removed only by a rescue or by the sweep of its pack, of
 //      which more in (e)). What it had relied on in D it replaced. So for each blob that it added
@@ -87,9 +90,9 @@
 // own step 8 takes the keys off those in which something is marked; (b) and (c) hold with the new
 // S. It never sweeps before its own step 9. (Hence "condemned" with the first
 // key: "rescued" says it of every key there is.) With "rescued" it may go on at step 10: what the
-// packs held is dead for good. So is what a collector sweeps that has lost its lock meanwhile: ids
-// of packs are never used again, and the sweep removes nothing but what was rescued from under the
-// lock.
+// packs held is dead for good, or has a copy elsewhere, and is counted as alive there alone. So is
+// what a collector sweeps that has lost its lock meanwhile: ids of packs are never used again, and
+// the sweep removes nothing but what was rescued from under the lock.
 //
 // ## Nothing leaks for ever
 // Hidden copies count as dead in their packs. Packs that no index entry names (their writer died,

@@ -101,7 +101,7 @@ Status Collector::mark() {
   QANAT_ASSIGN_OR_RETURN(const bool more, marker_->step());
   if (more) return ok_status();
   QANAT_RETURN_IF_ERROR(marker_->begin_reading());
-  QANAT_ASSIGN_OR_RETURN(weigher_, Weigher::open(index_, *marker_));
+  QANAT_ASSIGN_OR_RETURN(weigher_, Weigher::open(index_, *marker_, condemned_));
   phase_ = Phase::kWeigh;
   return ok_status();
 }
@@ -122,7 +122,7 @@ Status Collector::weigh() {
     weight.bytes += bytes;
     ++report_.blobs;
     report_.bytes += bytes;
-    for (const chunk::BlobLocation& copy : entry->older) {
+    for (const chunk::BlobLocation& copy : entry->others) {
       PackWeight& its = weights_[*copy.pack];
       ++its.entries;
       its.bytes += copy.stored_length;
@@ -253,7 +253,7 @@ Status Collector::forget() {
     if (phase_ == Phase::kCopyFind) {
       copies_ = sorter();
       QANAT_RETURN_IF_ERROR(marker_->begin_reading());
-      QANAT_ASSIGN_OR_RETURN(weigher_, Weigher::open(index_, *marker_));
+      QANAT_ASSIGN_OR_RETURN(weigher_, Weigher::open(index_, *marker_, condemned_));
     }
     return ok_status();
   }

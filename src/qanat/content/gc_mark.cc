@@ -116,7 +116,7 @@ Status Marker::add(const Reference& reference, uint32_t holder, ExternalSorter& 
 
 Status Marker::add_chunk(const BlobRef& ref, uint32_t holder) {
   // After the marks were read, chunks matter only to a rescue.
-  if (on_chunk_) return on_chunk_(ref);
+  if (on_new_) return on_new_(ref);
   return chunks_->add(ref.hash.view(), holder_value(holder));
 }
 
@@ -189,7 +189,7 @@ Status Marker::locate_some() {
                                  holders_[holders[position[i]]].holder.name, " needs it"),
                          "nothing is collected; `qanat fsck` tells what else is damaged");
       }
-      if (on_node_) QANAT_RETURN_IF_ERROR(on_node_(refs[i], *locations[i]));
+      if (on_new_) QANAT_RETURN_IF_ERROR(on_new_(refs[i]));
       const Located located{marks[position[i]], holders[position[i]], *locations[i]};
       QANAT_RETURN_IF_ERROR(located_->add(located.key(), located.value()));
     }

@@ -64,13 +64,10 @@ class Marker {
                const std::function<Status(const VisitRoot& visit)>& more = nullptr);
   Result<bool> step();
 
-  // From now on the places of newly marked nodes, and the names of the chunks they refer to, are
-  // told too: what a rescue looks at.
-  using OnNode = std::function<Status(const BlobRef& ref, const chunk::BlobLocation& location)>;
-  void watch_new(OnNode on_node, std::function<Status(const BlobRef&)> on_chunk) {
-    on_node_ = std::move(on_node);
-    on_chunk_ = std::move(on_chunk);
-  }
+  // From now on newly marked nodes, and the chunks they refer to, are told too: what a rescue looks
+  // at.
+  using OnNew = std::function<Status(const BlobRef& ref)>;
+  void watch_new(OnNew on_new) { on_new_ = std::move(on_new); }
 
   // After all passes: everything marked, ascending in the order of index keys, each once. May be
   // begun several times. The holder is that of a chunk; nodes were accounted when they were read.
@@ -107,8 +104,7 @@ class Marker {
   std::vector<HolderUse> holders_;
   std::map<Holder, uint32_t> holder_ids_;
   uint64_t nodes_read_ = 0;
-  OnNode on_node_;
-  std::function<Status(const BlobRef&)> on_chunk_;
+  OnNew on_new_;
   // begin_reading()
   std::optional<MarkSet::Cursor> cursor_;
   std::optional<Mark> next_node_;

@@ -89,7 +89,7 @@ class Collector : public GcCollector {
   Status condemn();
   Status begin_rescue(int64_t condemned_at);
   Status rescue();
-  Status check_rescued_chunks();
+  Status rescue_new_blobs();
   Result<Progress> await();
   Result<bool> may_sweep();
   Status sweep_index();
@@ -144,8 +144,8 @@ class Collector : public GcCollector {
 
   CollectionRecord record_;
   std::set<chunk::PackId> rescued_;
-  std::vector<BlobRef> rescued_chunks_;  // to be looked up
-  bool sweeping_before_ = false;  // what an earlier collection condemned, before this one begins
+  std::vector<BlobRef> new_blobs_;  // since S, to be looked up
+  bool sweeping_before_ = false;    // what an earlier collection condemned, before this one begins
   std::vector<chunk::PackId> sweep_;
   size_t swept_ = 0;
 };

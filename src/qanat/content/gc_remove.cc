@@ -179,16 +179,10 @@ Status Collector::condemn() {
 Status Collector::begin_rescue(int64_t condemned_at) {
   revision_ = condemned_at;
   QANAT_RETURN_IF_ERROR(index_.refresh());
-  marker_->watch_new(
-      [this](const BlobRef&, const chunk::BlobLocation& location) -> Status {
-        if (condemned_.contains(*location.pack)) rescued_.insert(*location.pack);
-        return ok_status();
-      },
-      [this](const BlobRef& ref) -> Status {
-        rescued_chunks_.push_back(ref);
-        return rescued_chunks_.size() < options_.nodes_per_step ? ok_status()
-                                                                : check_rescued_chunks();
-      });
+  marker_->watch_new([this](const BlobRef& ref) -> Status {
+    new_blobs_.push_back(ref);
+    return new_blobs_.size() < options_.nodes_per_step ? ok_status() : rescue_new_blobs();
+  });
   phase_ = Phase::kRescue;
   return marker_->begin(request(), [this](const Marker::VisitRoot& visit) {
     return visit_results([&](const SegmentScanner::Entry&, const Reference& reference) {
@@ -197,20 +191,25 @@ Status Collector::begin_rescue(int64_t condemned_at) {
   });
 }
 
-Status Collector::check_rescued_chunks() {
-  QANAT_ASSIGN_OR_RETURN(const auto locations,
-                         context_.content->blobs().locate_many(rescued_chunks_));
-  for (const auto& location : locations) {
-    if (location && condemned_.contains(*location->pack)) rescued_.insert(*location->pack);
+// Those that have no copy elsewhere: all they have, as a collector that was taken for dead may still
+// be sweeping what was condemned before.
+Status Collector::rescue_new_blobs() {
+  QANAT_ASSIGN_OR_RETURN(const auto copies, context_.content->blobs().locate_copies(new_blobs_));
+  auto condemned = [this](const chunk::BlobLocation& place) {
+    return condemned_.contains(*place.pack);
+  };
+  for (const auto& places : copies) {
+    if (!std::ranges::all_of(places, condemned)) continue;
+    for (const chunk::BlobLocation& place : places) rescued_.insert(*place.pack);
   }
-  rescued_chunks_.clear();
+  new_blobs_.clear();
   return ok_status();
 }
 
 Status Collector::rescue() {
   QANAT_ASSIGN_OR_RETURN(const bool more, marker_->step());
   if (more) return ok_status();
-  QANAT_RETURN_IF_ERROR(check_rescued_chunks());
+  QANAT_RETURN_IF_ERROR(rescue_new_blobs());
   marker_.reset();
   weights_.clear();
 

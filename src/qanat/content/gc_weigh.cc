@@ -6,9 +6,10 @@
 
 namespace qanat::content {
 
-Result<Weigher> Weigher::open(SegmentIndex& index, Marker& marker) {
+Result<Weigher> Weigher::open(SegmentIndex& index, Marker& marker,
+                              const std::set<chunk::PackId>& condemned) {
   QANAT_ASSIGN_OR_RETURN(std::unique_ptr<SegmentScanner> scanner, index.scan(""));
-  return Weigher(std::move(scanner), &marker);
+  return Weigher(std::move(scanner), &marker, &condemned);
 }
 
 Result<std::optional<Weigher::Entry>> Weigher::next() {
@@ -27,11 +28,17 @@ Result<std::optional<Weigher::Entry>> Weigher::next() {
   QANAT_ASSIGN_OR_RETURN(entry.ref, chunk::parse_blob_key(found->key));
   QANAT_ASSIGN_OR_RETURN(entry.location, chunk::parse_location(found->value));
   for (const std::string& value : found->older) {
-    QANAT_ASSIGN_OR_RETURN(entry.older.emplace_back(), chunk::parse_location(value));
+    QANAT_ASSIGN_OR_RETURN(entry.others.emplace_back(), chunk::parse_location(value));
   }
   auto lies_nowhere = [](const chunk::BlobLocation& location) { return !location.pack; };
-  if (lies_nowhere(entry.location) || std::ranges::any_of(entry.older, lies_nowhere)) {
+  if (lies_nowhere(entry.location) || std::ranges::any_of(entry.others, lies_nowhere)) {
     return data_loss(str_cat("the index entry of ", entry.ref.to_string(), " names no pack"));
+  }
+  if (condemned_->contains(*entry.location.pack)) {
+    const auto stays = std::ranges::find_if(entry.others, [&](const chunk::BlobLocation& other) {
+      return !condemned_->contains(*other.pack);
+    });
+    if (stays != entry.others.end()) std::swap(entry.location, *stays);
   }
   while (marked_ && marked_->ref < entry.ref) {
     ++missing_;

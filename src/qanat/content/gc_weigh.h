@@ -27,12 +27,15 @@ using PackWeights = std::map<chunk::PackId, PackWeight>;
 // Goes through the index and the marked set side by side. The marker must have begun reading.
 class Weigher {
  public:
-  static Result<Weigher> open(SegmentIndex& index, Marker& marker);
+  // `condemned`, borrowed: a blob is taken to lie elsewhere if it does, even if the index names its
+  // copy in one of these.
+  static Result<Weigher> open(SegmentIndex& index, Marker& marker,
+                              const std::set<chunk::PackId>& condemned);
 
   struct Entry {
     BlobRef ref;
     chunk::BlobLocation location;
-    std::vector<chunk::BlobLocation> older;  // copies of it that the index hides: dead, if it lives
+    std::vector<chunk::BlobLocation> others;  // further copies: dead, even if it lives
     bool live = false;
     Marker::Marked marked;  // if it is live
   };
@@ -42,11 +45,13 @@ class Weigher {
   uint64_t missing() const { return missing_; }
 
  private:
-  Weigher(std::unique_ptr<SegmentScanner> scanner, Marker* marker)
-      : scanner_(std::move(scanner)), marker_(marker) {}
+  Weigher(std::unique_ptr<SegmentScanner> scanner, Marker* marker,
+          const std::set<chunk::PackId>* condemned)
+      : scanner_(std::move(scanner)), marker_(marker), condemned_(condemned) {}
 
   std::unique_ptr<SegmentScanner> scanner_;
   Marker* marker_;
+  const std::set<chunk::PackId>* condemned_;
   std::optional<Marker::Marked> marked_;
   bool begun_ = false;
   uint64_t missing_ = 0;

@@ -10,6 +10,7 @@
 #include "qanat/base/log.h"
 #include "qanat/base/string.h"
 #include "qanat/chunk/segment.h"
+#include "qanat/content/segment_index.h"
 
 namespace qanat::content {
 namespace {
@@ -32,6 +33,7 @@ struct Level0 {
 struct Plan {
   std::vector<Level0> level0;  // oldest first; those that are merged
   size_t merged_runs = 0;      // the newest so many
+  std::vector<Level0> rest;    // of level 0
   IndexManifest manifest;
   int64_t manifest_revision = 0;
 
@@ -58,7 +60,10 @@ Result<Plan> make_plan(const CompactionContext& context, bool force) {
   });
   bool many = plan.level0.size() >= context.compact_at;
   if (!many && !force) plan.level0.clear();
-  if (plan.level0.size() > kMaxLevel0) plan.level0.resize(kMaxLevel0);
+  if (plan.level0.size() > kMaxLevel0) {
+    plan.rest.assign(plan.level0.begin() + kMaxLevel0, plan.level0.end());
+    plan.level0.resize(kMaxLevel0);
+  }
   if (plan.level0.empty() && !force) return plan;
 
   const std::vector<SegmentRun>& runs = plan.manifest.runs;
@@ -159,6 +164,11 @@ Result<SegmentRun> merge(const CompactionContext& context, const Plan& plan,
     if (context.drop != nullptr && !entry.values.empty()) {
       std::erase_if(entry.values, *context.drop);
       if (entry.values.empty()) continue;
+    }
+    if (entry.values.size() > SegmentIndexOptions::kMaxCopies) {
+      log_warning("the oldest copies of a blob are forgotten",
+                  {{"index", context.keys.prefix}, {"copies", entry.values.size()}});
+      entry.values.resize(SegmentIndexOptions::kMaxCopies);
     }
     QANAT_RETURN_IF_ERROR(writer.add(entry.key, entry.values));
   }
@@ -277,7 +287,9 @@ Result<bool> drop_step(const CompactionContext& context) {
   plan.merged_runs = plan.manifest.runs.size();
   if (plan.level0.empty() && plan.merged_runs == 0) return true;
   QANAT_ASSIGN_OR_RETURN(const Swapped swapped, merge_and_swap(context, plan));
-  return swapped == Swapped::kYes;
+  return swapped == Swapped::kYes && std::ranges::none_of(plan.rest, [&](const Level0& segment) {
+           return (*context.drop_object)(segment.location.object_key);
+         });
 }
 
 Status remove_expired(const CompactionContext& context, int64_t grace_ms) {

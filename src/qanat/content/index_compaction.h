@@ -46,6 +46,7 @@ struct CompactionContext {
   std::function<int64_t()> now_ms;
   // Entries that are left out, by their value; null: none. Only for steps that reach the bottom.
   const std::function<bool(std::string_view value)>* drop = nullptr;
+  const std::function<bool(std::string_view object_key)>* drop_object = nullptr;
   bool may_use_reserve = false;  // of the disk: it makes room
   // The segment at a location: the one that lookups use, if they do.
   std::function<std::shared_ptr<const StoredSegment>(const SegmentLocation&)> segment;
@@ -58,7 +59,8 @@ inline constexpr uint64_t kTierRatio = 3;
 Result<bool> compact_step(const CompactionContext& context, bool force);
 
 // One step that merges every run, and all of level 0 that fits, leaving out what context.drop says.
-// False: another process was faster.
+// False: there is more to do, as another process was faster, or there are segments in objects for
+// which context.drop_object holds that did not fit.
 Result<bool> drop_step(const CompactionContext& context);
 
 // Deletes the objects of removal records older than `grace_ms`.

@@ -67,6 +67,8 @@ class SegmentIndexImpl : public SegmentIndex {
   Result<std::optional<std::string>> get(std::string_view key) override;
   Result<std::vector<std::optional<std::string>>> get_many(
       std::span<const std::string> keys) override;
+  Result<std::vector<std::vector<std::string>>> get_copies(
+      std::span<const std::string> keys) override;
   Result<std::unique_ptr<SegmentScanner>> scan(std::string_view prefix,
                                                std::string_view from) override;
 
@@ -99,10 +101,15 @@ class SegmentIndexImpl : public SegmentIndex {
   }
   // Loads anew if the watch ended.
   Result<std::shared_ptr<const State>> fresh_state();
-  Status find(const State& state, std::span<const std::string_view> keys,
-              std::vector<std::optional<std::string>>* values) const;
-  Status find_with_retry(std::span<const std::string_view> keys,
-                         std::vector<std::optional<std::string>>* values);
+  // Gets what is stored under the key of this number, newest first; true: that settles it.
+  using Take = std::function<Result<bool>(size_t key, std::string_view stored,
+                                          const SegmentLocation& location)>;
+  static Status find(const State& state, std::span<const std::string_view> keys, const Take& take);
+  // `begin` is called before each try.
+  Status find_with_retry(std::span<const std::string_view> keys, const std::function<void()>& begin,
+                         const Take& take);
+  Status find_values(std::span<const std::string_view> keys,
+                     std::vector<std::optional<std::string>>* values);
 
   void on_batch(const meta::WatchBatch& batch) EXCLUDES(state_mutex_);
   Status apply(const meta::Event& event) REQUIRES(state_mutex_);
@@ -282,8 +289,7 @@ Result<std::shared_ptr<const State>> SegmentIndexImpl::fresh_state() {
 }
 
 Status SegmentIndexImpl::find(const State& state, std::span<const std::string_view> keys,
-                              std::vector<std::optional<std::string>>* values) const {
-  values->assign(keys.size(), std::nullopt);
+                              const Take& take) {
   // In order of keys, so that neighbours share blocks.
   std::vector<uint32_t> open(keys.size());
   std::iota(open.begin(), open.end(), 0);
@@ -298,8 +304,7 @@ Status SegmentIndexImpl::find(const State& state, std::span<const std::string_vi
                     uint32_t i) -> Result<bool> {
     QANAT_ASSIGN_OR_RETURN(std::optional<PinnedValue> found, handle.find(keys[i], hashes[i]));
     if (!found) return false;
-    QANAT_ASSIGN_OR_RETURN((*values)[i], index_value(found->value, location, options_.rebase));
-    return true;
+    return take(i, found->value, location);
   };
 
   for (const Level0& level0 : state.level0) {
@@ -337,30 +342,56 @@ Status SegmentIndexImpl::find(const State& state, std::span<const std::string_vi
 }
 
 Status SegmentIndexImpl::find_with_retry(std::span<const std::string_view> keys,
-                                         std::vector<std::optional<std::string>>* values) {
+                                         const std::function<void()>& begin, const Take& take) {
   static Counter& lookups = counter("qanat_index_lookups_total", "Keys looked up in large indexes");
   lookups.add(keys.size());
   QANAT_ASSIGN_OR_RETURN(std::shared_ptr<const State> state, fresh_state());
-  Status status = find(*state, keys, values);
+  begin();
+  Status status = find(*state, keys, take);
   if (status.code() != Code::kNotFound) return status;
   // A segment was compacted away by another process and its grace is over: see what there is now.
   QANAT_RETURN_IF_ERROR(load());
-  status = find(*this->state(), keys, values);
+  begin();
+  status = find(*this->state(), keys, take);
   if (status.code() != Code::kNotFound) return status;
   return data_loss(status.message(), "an index segment is missing from the object store");
 }
 
+Status SegmentIndexImpl::find_values(std::span<const std::string_view> keys,
+                                     std::vector<std::optional<std::string>>* values) {
+  return find_with_retry(
+      keys, [&] { values->assign(keys.size(), std::nullopt); },
+      [&](size_t i, std::string_view stored, const SegmentLocation& location) -> Result<bool> {
+        QANAT_ASSIGN_OR_RETURN((*values)[i], index_value(stored, location, options_.rebase));
+        return true;
+      });
+}
+
 Result<std::optional<std::string>> SegmentIndexImpl::get(std::string_view key) {
   std::vector<std::optional<std::string>> values;
-  QANAT_RETURN_IF_ERROR(find_with_retry(std::span(&key, 1), &values));
+  QANAT_RETURN_IF_ERROR(find_values(std::span(&key, 1), &values));
   return std::move(values[0]);
+}
+
+Result<std::vector<std::vector<std::string>>> SegmentIndexImpl::get_copies(
+    std::span<const std::string> keys) {
+  const std::vector<std::string_view> views(keys.begin(), keys.end());
+  std::vector<std::vector<std::string>> copies;
+  QANAT_RETURN_IF_ERROR(find_with_retry(
+      views, [&] { copies.assign(keys.size(), {}); },
+      [&](size_t i, std::string_view stored, const SegmentLocation& location) -> Result<bool> {
+        QANAT_ASSIGN_OR_RETURN(const bool any,
+                               append_index_values(stored, location, options_.rebase, &copies[i]));
+        return !any;  // a tombstone hides what is older
+      }));
+  return copies;
 }
 
 Result<std::vector<std::optional<std::string>>> SegmentIndexImpl::get_many(
     std::span<const std::string> keys) {
   std::vector<std::string_view> views(keys.begin(), keys.end());
   std::vector<std::optional<std::string>> values;
-  QANAT_RETURN_IF_ERROR(find_with_retry(views, &values));
+  QANAT_RETURN_IF_ERROR(find_values(views, &values));
   return values;
 }
 
@@ -520,20 +551,12 @@ Status SegmentIndexImpl::drop_entries(const std::function<bool(std::string_view)
   MutexLock lock(compact_mutex_);
   CompactionContext context = compaction_context();
   context.drop = &drop;
+  context.drop_object = &drop_object;
   context.may_use_reserve = true;
-  bool dropped = false;  // from the runs
   for (int attempt = 0; attempt < kAttempts; ++attempt) {
-    QANAT_ASSIGN_OR_RETURN(meta::RangeResult level0,
-                           meta_->range(meta::KeyRange::prefix(keys_.level0_prefix)));
-    bool left = false;  // in level 0
-    for (const meta::KeyValue& item : level0.items) {
-      QANAT_ASSIGN_OR_RETURN(SegmentLocation location, parse_segment_location(item.value));
-      left = left || drop_object(location.object_key);
-    }
-    if (dropped && !left) return ok_status();
-    QANAT_ASSIGN_OR_RETURN(const bool won, drop_step(context));
-    dropped = dropped || won;
+    QANAT_ASSIGN_OR_RETURN(const bool dropped, drop_step(context));
     QANAT_RETURN_IF_ERROR(load());
+    if (dropped) return ok_status();
   }
   return unavailable(str_cat(keys_.prefix, " changes faster than entries could be taken out"),
                      "this is tried again");

@@ -48,10 +48,11 @@ struct SegmentIndexOptions {
   std::string name;  // "blobs", "results", ...
   // Applied to values that come out of a pack's footer, to make them independent of where they lie.
   std::function<std::string(std::string_view value, std::string_view object_key)> rebase;
-  // Older values of a key, as far as they differ, are kept, hidden, until drop_entries takes them
-  // out: should it take the newest, the next one is found. For maps whose values say where copies
-  // of a thing lie. Such an index has no tombstones.
+  // Older values of a key are kept, hidden, until drop_entries takes them out: should it take the
+  // newest, the next one is found. For maps whose values say where copies of a thing lie. Such an
+  // index has no tombstones. Of more than kMaxCopies the oldest go.
   bool keep_copies = false;
+  static constexpr size_t kMaxCopies = 4096;
   // Called, on any thread and under no lock, when there may be something to compact.
   std::function<void()> on_compaction_wanted;
   size_t compact_at = 32;                 // level-0 segments
@@ -89,6 +90,9 @@ class SegmentIndex {
   virtual Result<std::optional<std::string>> get(std::string_view key) = 0;
   // In the order of `keys`, which need no order.
   virtual Result<std::vector<std::optional<std::string>>> get_many(
+      std::span<const std::string> keys) = 0;
+  // All values of each, newest first: those that are hidden too (SegmentIndexOptions::keep_copies).
+  virtual Result<std::vector<std::vector<std::string>>> get_copies(
       std::span<const std::string> keys) = 0;
   // Entries whose key begins with `prefix` and is not below `from`, of the state at this moment.
   virtual Result<std::unique_ptr<SegmentScanner>> scan(std::string_view prefix,

@@ -6,6 +6,17 @@
 #include "qanat/base/string.h"
 
 namespace qanat::content {
+namespace {
+
+Status no_tag(const SegmentLocation& location) {
+  return data_loss(str_cat("index segment in ", location.object_key, ": a value has no tag"));
+}
+
+Status too_few(const SegmentLocation& location) {
+  return data_loss(str_cat("index segment in ", location.object_key, ": one value as several"));
+}
+
+}  // namespace
 
 Result<std::optional<std::string>> index_value(std::string_view stored,
                                                const SegmentLocation& location,
@@ -17,40 +28,29 @@ Result<std::optional<std::string>> index_value(std::string_view stored,
   if (!stored.empty() && stored[0] == kValueTag) {
     return std::optional<std::string>(std::string(stored.substr(1)));
   }
-  std::vector<std::string> values;
-  QANAT_ASSIGN_OR_RETURN(const bool any, append_index_values(stored, location, rebase, &values));
-  if (!any) return std::optional<std::string>();
-  return std::optional<std::string>(std::move(values[0]));
+  if (stored.size() == 1 && stored[0] == kTombstoneTag) return std::optional<std::string>();
+  if (stored.empty() || stored[0] != kCopiesTag) return no_tag(location);
+  Reader reader(stored.substr(1));
+  QANAT_ASSIGN_OR_RETURN(const std::string_view value, reader.bytes());
+  if (reader.at_end()) return too_few(location);
+  return std::optional<std::string>(std::string(value));
 }
 
 Result<bool> append_index_values(std::string_view stored, const SegmentLocation& location,
                                  const RebaseValue& rebase, std::vector<std::string>* values) {
-  auto append = [&](std::string value) {
-    if (std::find(values->begin(), values->end(), value) == values->end()) {
-      values->push_back(std::move(value));
-    }
-  };
-  if (location.is_pack) {
-    append(rebase ? rebase(stored, location.object_key) : std::string(stored));
-    return true;
-  }
-  if (!stored.empty() && stored[0] == kValueTag) {
-    append(std::string(stored.substr(1)));
-    return true;
-  }
-  if (stored.size() == 1 && stored[0] == kTombstoneTag) return false;
-  if (stored.empty() || stored[0] != kCopiesTag) {
-    return data_loss(str_cat("index segment in ", location.object_key, ": a value has no tag"));
+  if (location.is_pack || stored.empty() || stored[0] != kCopiesTag) {
+    QANAT_ASSIGN_OR_RETURN(auto value, index_value(stored, location, rebase));
+    if (value) values->push_back(*std::move(value));
+    return value.has_value();
   }
   Reader reader(stored.substr(1));
   size_t count = 0;
   for (; !reader.at_end(); ++count) {
     QANAT_ASSIGN_OR_RETURN(const std::string_view value, reader.bytes());
-    append(std::string(value));
+    values->emplace_back(value);
   }
-  if (count >= 2) return true;
-  return data_loss(
-      str_cat("index segment in ", location.object_key, ": several values that are not several"));
+  if (count < 2) return too_few(location);
+  return true;
 }
 
 void encode_index_values(std::span<const std::string> values, std::string* stored) {

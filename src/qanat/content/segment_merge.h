@@ -31,7 +31,7 @@ inline constexpr char kCopiesTag = 2;  // at least two values, newest first, eac
 Result<std::optional<std::string>> index_value(std::string_view stored,
                                                const SegmentLocation& location,
                                                const RebaseValue& rebase);
-// Appends all of them, newest first, less those that `values` has already. False: a tombstone.
+// Appends all of them, newest first. False: a tombstone.
 Result<bool> append_index_values(std::string_view stored, const SegmentLocation& location,
                                  const RebaseValue& rebase, std::vector<std::string>* values);
 // The inverse, for segments that are not packs; none: a tombstone.
@@ -46,7 +46,7 @@ class SegmentMerge {
  public:
   struct Entry {
     std::string_view key;
-    std::vector<std::string> values;  // newest first, each once; none: a tombstone
+    std::vector<std::string> values;  // newest first; none: a tombstone
   };
 
   // `sources` newest first; begins with the first key that is not below `from`.

@@ -257,7 +257,7 @@ class Server {
     address_ = "http://" + state_.host;
     // For who runs on this machine as this user; without it they send what they could pass.
     const std::string socket = data_ + "/api.sock";
-    const auto local = http_->listen_unix(socket, 0600, handler);
+    const auto local = http_->listen_unix(socket, 0600, handler, /*descriptors=*/true);
     if (local.ok()) {
       state_.socket = socket;
     } else {

@@ -5,11 +5,14 @@ only what was not durable yet, and gives the root that an undisturbed put gives.
 number of random places at which it is cut.
 """
 
+import contextlib
 import hashlib
 import io
+import itertools
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import socket
@@ -644,10 +647,23 @@ class PassedFiles(unittest.TestCase):
         shutil.rmtree(cls.folder)
 
     def passed(self):
-        return self.server.counter("qanat_upload_local_bytes_total")
+        """There is no such counter before the first file."""
+        found = re.search(rb"^qanat_upload_local_bytes_total (\d+)", self.server.http("GET", "/metrics")[2], re.M)
+        return int(found[1]) if found else 0
 
     def sent(self):
         return self.server.counter("qanat_upload_bytes_total")
+
+    def ask(self, path, descriptor, token):
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(os.path.join(self.server.data, "api.sock"))
+            head = f"POST {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+            socket.send_fds(connection, [head.encode()], [descriptor])
+            answer = b""
+            while piece := connection.recv(1 << 16):
+                answer += piece
+        head, _, body = answer.partition(b"\r\n\r\n")
+        return int(head.split()[1]), body
 
     def test_it_is_the_same_file(self):
         """As one whose bytes were sent: the content id is a function of the bytes."""
@@ -698,6 +714,22 @@ class PassedFiles(unittest.TestCase):
         self.assertGreater(self.server.counter("qanat_object_written_bytes_total") - written, self.SIZE * 0.9)
         self.assertEqual(self.server.json("inspect", "file", "limited@master:/f")["hash"], self.server.json("inspect", "file", "r@limited:/f")["hash"])
 
+    def test_a_limited_token_goes_on_where_it_was(self):
+        """What the same upload has sent already is not stored again."""
+        self.server.qanat("create", "repo", "going-on")
+        token = self.server.api("POST", "/tokens", {"name": "going-on", "scopes": ["writer:going-on"]})["token"]
+        _, _, body = self.server.http("POST", "/api/v1/projects/default/uploads", json.dumps({"repo": "going-on"}).encode(), token=token)
+        upload = json.loads(body)["id"]
+        written = []
+        for _ in range(2):
+            before = self.server.counter("qanat_object_written_bytes_total")
+            with open(self.file, "rb") as f:
+                status, body = self.ask(f"/api/v1/projects/default/uploads/{upload}/file", f.fileno(), token)
+            self.assertEqual((status, body[0]), (200, 1))
+            written.append(self.server.counter("qanat_object_written_bytes_total") - before)
+        self.assertGreater(written[0], self.SIZE * 0.9)
+        self.assertLess(written[1], 10_000)
+
     def test_through_something_between(self):
         """The server is not asked under its own address: bytes are sent."""
         relay = Relay(self.server.port)
@@ -716,6 +748,129 @@ class PassedFiles(unittest.TestCase):
         self.server.qanat("put", "file", "r@no-socket:/f", "-f", self.file)
         self.assertEqual(self.passed(), before)
 
+    def behind(self, hook):
+        """Puts something between the client and the socket; `hook` is called before each file that is passed, with how many were before,
+        and may refuse."""
+        path = os.path.join(self.server.data, "api.sock")
+        os.rename(path, path + ".away")
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(path)
+        listener.listen()
+        count = itertools.count()
+
+        def serve(client):
+            with client, socket.socket(socket.AF_UNIX) as server:
+                server.connect(path + ".away")
+                while True:
+                    head, descriptors, _, _ = socket.recv_fds(client, 1 << 16, 4)
+                    if not head or (descriptors and not hook(next(count))):
+                        return
+                    socket.send_fds(server, [head], descriptors)
+                    for descriptor in descriptors:
+                        os.close(descriptor)
+                    answer = server.recv(1 << 16)
+                    length = int(re.search(rb"Content-Length: (\d+)", answer)[1])
+                    while len(answer) < answer.index(b"\r\n\r\n") + 4 + length:
+                        answer += server.recv(1 << 16)
+                    client.sendall(answer)
+
+        def accept():
+            with contextlib.suppress(OSError):
+                while True:
+                    threading.Thread(target=serve, args=(listener.accept()[0],), daemon=True).start()
+
+        threading.Thread(target=accept, daemon=True).start()
+
+        def undo():
+            listener.close()
+            os.rename(path + ".away", path)
+
+        self.addCleanup(undo)
+
+    def very_large(self):
+        """Takes two requests."""
+        name = os.path.join(self.folder, "very-large")
+        with open(name, "wb") as f:
+            for i in range(27):
+                f.write(random.Random(f"{self.id()} {i}").randbytes(10 << 20))
+        self.addCleanup(os.remove, name)
+        return name
+
+    def check(self, branch, name):
+        with open(name, "rb") as f:
+            data = f.read()
+        got = self.server.run("get", "file", f"r@{branch}:/f", text=False).stdout
+        self.assertEqual(hashlib.sha256(got).digest(), hashlib.sha256(data).digest())
+        self.server.run("put", "file", f"r@{branch}-sent:/f", "-f", "-", input=data, text=False)
+        self.assertEqual(self.server.root("r", branch), self.server.root("r", branch + "-sent"))
+
+    def test_in_several_requests(self):
+        name = self.very_large()
+        before = self.passed()
+        self.server.qanat("put", "file", "r@several:/f", "-f", name)
+        self.assertEqual(self.passed() - before, os.path.getsize(name))
+        self.check("several", name)
+
+    def test_the_rest_is_sent_when_passing_fails(self):
+        name = self.very_large()
+        before, sent = self.passed(), self.sent()
+        self.behind(lambda count: count == 0)
+        self.server.qanat("put", "file", "r@rest:/f", "-f", name)
+        passed = self.passed() - before
+        self.assertGreater(passed, 250 << 20)
+        self.assertEqual(passed + self.sent() - sent, os.path.getsize(name))
+        self.check("rest", name)
+
+    def test_a_file_that_changes_between_requests(self):
+        for branch, change in [("grows", lambda f: f.seek(0, os.SEEK_END) and f.write(random.Random(99).randbytes(3 << 20))),
+                               ("shrinks", lambda f: f.truncate(265 << 20)), ("shrinks-more", lambda f: f.truncate(100 << 20))]:
+            with self.subTest(branch):
+                name = self.very_large()
+
+                def hook(count, name=name, change=change):
+                    if count == 1:
+                        with open(name, "r+b") as f:
+                            change(f)
+                    return True
+
+                self.behind(hook)
+                self.server.qanat("put", "file", f"r@{branch}:/f", "-f", name)
+                if branch == "shrinks-more":  # what was read is put
+                    self.assertGreater(self.server.json("inspect", "file", f"r@{branch}:/f")["size_bytes"], 250 << 20)
+                else:
+                    self.check(branch, name)
+                # What was seen to change is read again the next time.
+                self.server.qanat("put", "file", f"r@{branch}:/f", "-f", name)
+                self.assertEqual(self.server.json("inspect", "file", f"r@{branch}:/f")["size_bytes"], os.path.getsize(name))
+                self.doCleanups()
+
+    def test_another_server_gets_no_file(self):
+        """Behind a tunnel the path may be another server's."""
+        with Server() as other:
+            path = os.path.join(self.server.data, "api.sock")
+            os.rename(path, path + ".away")
+            os.symlink(os.path.join(other.data, "api.sock"), path)
+            try:
+                before = self.passed()
+                self.server.qanat("put", "file", "r@another:/f", "-f", self.file)  # a link is not followed
+                os.remove(path)
+                os.rename(os.path.join(other.data, "api.sock"), path)
+                self.server.qanat("put", "file", "r@another:/g", "-f", self.file)
+                self.assertEqual(self.passed(), before)
+                self.assertNotIn(b"qanat_upload_local_bytes_total", other.http("GET", "/metrics")[2])
+            finally:
+                os.rename(path, os.path.join(other.data, "api.sock"))
+                os.rename(path + ".away", path)
+
+    def test_forwarded_requests_are_told_of_no_socket(self):
+        def told(**headers):
+            _, _, body = self.server.http("GET", "/api/v1/version", headers=headers)
+            return json.loads(body).get("socket", "")
+
+        self.assertEqual(told(), os.path.join(self.server.data, "api.sock"))
+        for headers in ({"Host": "qanat.example.org"}, {"X-Forwarded-For": "10.0.0.1"}, {"Via": "1.1 proxy"}):
+            self.assertEqual(told(**headers), "", headers)
+
     def test_only_open_regular_files(self):
         upload = self.server.api("POST", "/projects/default/uploads", {"repo": "r"})["id"]
         path = f"/api/v1/projects/default/uploads/{upload}/file"
@@ -724,15 +879,7 @@ class PassedFiles(unittest.TestCase):
         self.assertIn(b"no open file", body)
 
         def ask(descriptor, query=""):
-            with socket.socket(socket.AF_UNIX) as connection:
-                connection.connect(os.path.join(self.server.data, "api.sock"))
-                head = f"POST {path}{query} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {self.server.token}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
-                socket.send_fds(connection, [head.encode()], [descriptor])
-                answer = b""
-                while piece := connection.recv(1 << 16):
-                    answer += piece
-            head, _, body = answer.partition(b"\r\n\r\n")
-            return int(head.split()[1]), body
+            return self.ask(path + query, descriptor, self.server.token)
 
         reading, writing = os.pipe()
         self.assertEqual(ask(reading)[0], 400)  # a pipe could keep the server waiting

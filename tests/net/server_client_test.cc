@@ -163,7 +163,7 @@ TEST_F(ServerClientTest, UnixSocketWithLongPath) {
   std::filesystem::create_directories(folder);
   std::string path = folder + "/worker.sock";
   for (int round = 0; round < 2; ++round) {
-    auto id = server_->listen_unix(path, 0600, echo);
+    auto id = server_->listen_unix(path, 0600, echo, /*descriptors=*/false);
     ASSERT_TRUE(id.ok()) << id.status().to_string();
     ClientRequest post = request("/u", Method::kPut);
     post.unix_socket = path;
@@ -199,7 +199,7 @@ void read_descriptor(Request& request, Response& response) {
 TEST_F(ServerClientTest, ADescriptorComesWithItsRequestOnly) {
   auto serving = start(read_descriptor);
   const std::string path = testing::TempDir() + "/passing.sock";
-  ASSERT_TRUE(server_->listen_unix(path, 0600, read_descriptor).ok());
+  ASSERT_TRUE(server_->listen_unix(path, 0600, read_descriptor, /*descriptors=*/true).ok());
   std::FILE* file = std::tmpfile();
   ASSERT_NE(file, nullptr);
   std::fputs("passed", file);
@@ -213,7 +213,7 @@ TEST_F(ServerClientTest, ADescriptorComesWithItsRequestOnly) {
     if (!answer.ok()) return answer.status().to_string();
     return *(*answer)->read_all(100);
   };
-  EXPECT_EQ(ask(fileno(file)), "passed");
+  EXPECT_EQ(ask(-1), "none");
   const size_t before = open_descriptors();
   for (int i = 0; i < 20; ++i) {
     EXPECT_EQ(ask(fileno(file)), "passed");
@@ -221,6 +221,15 @@ TEST_F(ServerClientTest, ADescriptorComesWithItsRequestOnly) {
   }
   EXPECT_EQ(server_->counters().connections, 1U);
   EXPECT_EQ(open_descriptors(), before);
+
+  const std::string other = testing::TempDir() + "/not-passing.sock";
+  ASSERT_TRUE(server_->listen_unix(other, 0600, read_descriptor, /*descriptors=*/false).ok());
+  ClientRequest post = request("/", Method::kPost);
+  post.unix_socket = other;
+  post.descriptor = fileno(file);
+  auto dropped = client_.send(post);
+  ASSERT_TRUE(dropped.ok());
+  EXPECT_EQ(*(*dropped)->read_all(100), "none");
 
   ClientRequest wrong = request("/", Method::kPost);
   wrong.descriptor = fileno(file);
@@ -232,7 +241,7 @@ TEST_F(ServerClientTest, ADescriptorComesWithItsRequestOnly) {
 TEST_F(ServerClientTest, UnexpectedDescriptorsAreClosed) {
   auto serving = start(read_descriptor);
   const std::string path = testing::TempDir() + "/passing-more.sock";
-  ASSERT_TRUE(server_->listen_unix(path, 0600, read_descriptor).ok());
+  ASSERT_TRUE(server_->listen_unix(path, 0600, read_descriptor, /*descriptors=*/true).ok());
   std::FILE* file = std::tmpfile();
   ASSERT_NE(file, nullptr);
   std::fputs("passed", file);

@@ -59,7 +59,8 @@ void FakeServer::start() {
   server_ = std::move(*server);
   auto listener = server_->listen_unix(
       folder_ + "/worker.sock", 0600,
-      [this](net::Request& request, net::Response& response) { handle(request, response); });
+      [this](net::Request& request, net::Response& response) { handle(request, response); },
+      /*descriptors=*/false);
   ASSERT_TRUE(listener.ok()) << listener.status().to_string();
 }
 

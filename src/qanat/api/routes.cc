@@ -310,7 +310,8 @@ std::vector<Route> file_routes() {
        nullptr,
        200,
        {{"offset", "integer", "Where to begin; default 0. The end of a chunk, or 0."},
-        {"length", "integer", "About how many bytes to take; default: all. Ends with a chunk."}},
+        {"length", "integer",
+         "About how many bytes to take; default, and at most, 256 MiB. Ends with a chunk."}},
        "Only through the server's Unix socket, with the descriptor of a regular file beside the "
        "request's header (SCM_RIGHTS). The answer, once the chunks are durable: a byte, 1 if the "
        "file ends there; then for each chunk a u32 of its length and its SHA-256."},

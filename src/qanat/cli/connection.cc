@@ -147,15 +147,27 @@ class HttpConnection : public Connection {
     if (local_socket_) return *local_socket_;
     local_socket_.emplace();
     lock.unlock();
+    const auto address = net::IpAddress::parse(url_.host);
+    if (url_.scheme != "http" || !(url_.host == "localhost" || (address && address->is_loopback())))
+      return "";
     const auto info = get<api::VersionInfo>("version", {});
     if (!info.ok() || info->socket.empty()) return "";
-    // A server that is reached through a tunnel may name what is something else here: no token goes
-    // to what belongs to others.
+    // A server that is reached through a tunnel names a path of its own machine. What is there on
+    // this one may be something else: no token goes to what others own, and no file to another
+    // server.
     struct stat found{};
     if (lstat(info->socket.c_str(), &found) != 0 || !S_ISSOCK(found.st_mode) ||
-        (found.st_uid != geteuid() && found.st_uid != 0)) {
+        found.st_uid != geteuid()) {
       return "";
     }
+    net::ClientRequest request = prepare("version", {}, {});
+    request.unix_socket = info->socket;
+    const auto answer = exchange(request);
+    if (!answer.ok()) return "";
+    const auto text = (*answer)->read_all(kMaxAnswer);
+    if (!text.ok()) return "";
+    const auto there = api::parse_json<api::VersionInfo>(*text, {.ignore_unknown = true});
+    if (!there.ok() || there->installation != info->installation) return "";
     lock.lock();
     return *(local_socket_ = info->socket);
   }

@@ -216,11 +216,11 @@ class Attempt {
     uint64_t size = 0;
     bool ended = false;
     if (before && before->size >= kPassed) {
-      QANAT_ASSIGN_OR_RETURN(const auto passed, uploader_.pass(fd));
+      QANAT_ASSIGN_OR_RETURN(const auto passed,
+                             uploader_.pass(fd, [&](uint64_t bytes) { progress_.add(bytes); }));
       size = passed.bytes;
       ended = passed.ended;
-      progress_.add(size);
-      if (!ended && lseek(fd, static_cast<off_t>(size), SEEK_SET) < 0)
+      if (!ended && size > 0 && lseek(fd, static_cast<off_t>(size), SEEK_SET) < 0)
         return errno_status(errno, name);
     }
     while (!ended) {

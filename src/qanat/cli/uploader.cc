@@ -205,10 +205,15 @@ class Uploader::Impl {
     return got > 0;
   }
 
-  Result<Passed> pass(int file) {
+  Result<Passed> pass(int file, const std::function<void(uint64_t)>& progress) {
     Passed passed;
     while (passing_ && !passed.ended) {
       if (!started_) QANAT_RETURN_IF_ERROR(start());
+      {
+        MutexLock lock(mutex_);
+        QANAT_RETURN_IF_ERROR(failed_);
+      }
+      const uint64_t before = passed.bytes;
       const auto answer = server_.pass_file(
           "upload_file", upload_parameters(),
           {{"offset", std::to_string(passed.bytes)}, {"length", std::to_string(kPass)}}, file);
@@ -220,6 +225,7 @@ class Uploader::Impl {
       }
       QANAT_RETURN_IF_ERROR(answer.status());
       QANAT_RETURN_IF_ERROR(take_passed(*answer, &passed));
+      progress(passed.bytes - before);
     }
     return passed;
   }
@@ -750,7 +756,9 @@ Status Uploader::begin_file(std::string path, bool append) {
   return impl_->begin_file(std::move(path), append);
 }
 Result<bool> Uploader::fill(const Read& read) { return impl_->fill(read); }
-Result<Uploader::Passed> Uploader::pass(int file) { return impl_->pass(file); }
+Result<Uploader::Passed> Uploader::pass(int file, const std::function<void(uint64_t)>& progress) {
+  return impl_->pass(file, progress);
+}
 Status Uploader::end_file(std::optional<FileStamp> stamp) { return impl_->end_file(stamp); }
 Status Uploader::same_file(const std::string& path, const Hash& content_id,
                            const FileStamp& stamp) {

@@ -73,13 +73,13 @@ class Uploader {
   using Read = std::function<Result<size_t>(char* buffer, size_t size)>;
   Result<bool> fill(const Read& read);
   // Instead of fill(), of a regular file that is open: where the server is on this machine it reads
-  // the file itself, from the beginning. How far it came; with less than the whole file the caller
-  // fills in the rest.
+  // the file itself, from the beginning. How far it came, which `progress` is told of as well; with
+  // less than the whole file the caller fills in the rest.
   struct Passed {
     uint64_t bytes = 0;
     bool ended = false;  // the file did
   };
-  Result<Passed> pass(int file);
+  Result<Passed> pass(int file, const std::function<void(uint64_t bytes)>& progress);
   Status end_file(std::optional<FileStamp> stamp);
   // A file that the target holds already, by its content id.
   Status same_file(const std::string& path, const Hash& content_id, const FileStamp& stamp);

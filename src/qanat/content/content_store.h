@@ -44,6 +44,8 @@ class ContentStore {
   virtual EpochReader& epochs() = 0;
   struct WriterOptions {
     bool deduplicate = true;  // ask the index before writing
+    // Instead: only for copies in these packs. Borrowed, outlives the writer; null: none.
+    const std::set<chunk::PackId>* only_from = nullptr;
     // For what ends work under way or removes something: goes on when the disk is full, and lets
     // the caller's transaction do so.
     bool may_use_reserve = false;

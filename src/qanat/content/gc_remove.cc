@@ -191,8 +191,8 @@ Status Collector::begin_rescue(int64_t condemned_at) {
   });
 }
 
-// Those that have no copy elsewhere: all they have, as a collector that was taken for dead may still
-// be sweeping what was condemned before.
+// Those that have no copy elsewhere: all they have, as a collector that was taken for dead may
+// still be sweeping what was condemned before.
 Status Collector::rescue_new_blobs() {
   QANAT_ASSIGN_OR_RETURN(const auto copies, context_.content->blobs().locate_copies(new_blobs_));
   auto condemned = [this](const chunk::BlobLocation& place) {

@@ -280,6 +280,17 @@ void PackingWriter::rely(const chunk::PackId& pack, const BlobRef& ref) {
 // --- Adding: the owner's thread ---
 
 Result<bool> PackingWriter::known_to_index(const BlobRef& ref) {
+  if (options_.only_from != nullptr) {
+    QANAT_ASSIGN_OR_RETURN(const auto copies, context_.blobs->locate_copies(std::span(&ref, 1)));
+    for (const chunk::BlobLocation& copy : copies[0]) {
+      if (!options_.only_from->contains(*copy.pack) || epoch_->condemned->contains(*copy.pack)) {
+        continue;
+      }
+      rely(*copy.pack, ref);
+      return true;
+    }
+    return false;
+  }
   QANAT_ASSIGN_OR_RETURN(std::vector<std::optional<chunk::BlobLocation>> locations,
                          context_.blobs->locate_many(std::span(&ref, 1)));
   if (!locations[0] || epoch_->condemned->contains(*locations[0]->pack)) return false;
@@ -296,7 +307,7 @@ Result<bool> PackingWriter::reserve(const BlobRef& ref) {
     QANAT_RETURN_IF_ERROR(failed_);
     present = !pending_.try_emplace(ref).second;
   }
-  if (!present && options_.deduplicate) {
+  if (!present && (options_.deduplicate || options_.only_from != nullptr)) {
     const Result<bool> known = known_to_index(ref);
     if (!known.ok() || *known) {
       MutexLock lock(mutex_);

@@ -425,7 +425,6 @@ void HttpLoop::begin_reading(const ConnectionPointer& connection) {
   connection->state = State::kReading;
   connection->parser =
       std::make_unique<HttpParser>(HttpParser::Kind::kRequest, options_.max_header_bytes);
-  connection->passed.reset();
   bool begun = !connection->unread().empty();
   if (!begun) connection->input = {};  // an idle connection keeps no buffer
   set_deadline(*connection, SteadyClock::now() +
@@ -483,8 +482,10 @@ ssize_t HttpLoop::receive(Connection& connection) {
   connection.input.resize(before + kReceiveBytes);
   ssize_t got = 0;
   do {
-    got = receive_some(connection.fd.get(), connection.input.data() + before, kReceiveBytes,
-                       &connection.passed);
+    char* const place = connection.input.data() + before;
+    got = connection.listener->takes_descriptors
+              ? receive_some(connection.fd.get(), place, kReceiveBytes, &connection.passed)
+              : recv(connection.fd.get(), place, kReceiveBytes, MSG_DONTWAIT);
   } while (got < 0 && errno == EINTR);
   int error = errno;
   connection.input.resize(before + (got > 0 ? static_cast<size_t>(got) : 0));

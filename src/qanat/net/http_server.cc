@@ -25,10 +25,12 @@ class Server : public HttpServer {
     return loop_->add_listener(std::move(listener));
   }
 
-  Result<ListenerId> listen_unix(const std::string& path, int mode, Handler handler) override {
+  Result<ListenerId> listen_unix(const std::string& path, int mode, Handler handler,
+                                 bool descriptors) override {
     auto listener = std::make_shared<Listener>();
     QANAT_ASSIGN_OR_RETURN(listener->fd, listen_on_unix(path, mode));
     listener->unix_path = path;
+    listener->takes_descriptors = descriptors;
     listener->handler = std::move(handler);
     return loop_->add_listener(std::move(listener));
   }

@@ -168,7 +168,9 @@ class HttpServer {
                                         Handler handler) = 0;
   // Makes the socket file (an old one is replaced); `mode` are its permission bits. Paths longer
   // than the system's limit (107 bytes) work.
-  virtual Result<ListenerId> listen_unix(const std::string& path, int mode, Handler handler) = 0;
+  // `descriptors`: those that clients pass are received; else they are dropped.
+  virtual Result<ListenerId> listen_unix(const std::string& path, int mode, Handler handler,
+                                         bool descriptors) = 0;
   virtual uint16_t port_of(ListenerId listener) const = 0;
   // Stops accepting there, closes its idle connections and removes the socket file. Handlers that
   // run go on to their end; when this returns, no new handler of that listener starts. Waits for

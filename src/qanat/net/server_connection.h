@@ -108,6 +108,7 @@ struct Listener {
   std::string unix_path;
   uint16_t port = 0;
   Handler handler;
+  bool takes_descriptors = false;
   bool accepting = true;  // waiting thread's
 };
 

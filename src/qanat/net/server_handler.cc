@@ -443,6 +443,7 @@ HandlerOutcome run_handler(const ServerOptions& options, std::weak_ptr<ServerLoo
   } catch (...) {
     log_error("a handler threw", {{"target", request.head().target}});
   }
+  connection.passed.reset();  // here, where closing may take its time
   return response.conclude();
 }
 

@@ -43,10 +43,14 @@ Status whoami(Call& call) {
   return call.answer(me);
 }
 
-// Who reaches the server through something between them has another address for it, or comes from
-// another one.
+// As far as can be told: what forwards requests mostly has another address, or says so. (The client
+// looks whether it finds this very server at the socket.)
 bool is_on_this_machine(const Call& call) {
-  const std::string_view host = call.request.head().headers.get("Host");
+  const net::Headers& headers = call.request.head().headers;
+  for (const char* forwarded : {"Via", "Forwarded", "X-Forwarded-For", "X-Real-IP"}) {
+    if (headers.has(forwarded)) return false;
+  }
+  const std::string_view host = headers.get("Host");
   const std::string& own = call.state.host;
   const std::string& peer = call.request.peer();
   if (peer == "unix") return true;

@@ -28,6 +28,15 @@ struct UploadAccess {
 // the caller may not write to (any more).
 Result<UploadAccess> open_upload(Call& call, std::string_view id);
 
+// For what the upload sends. Who may not read everything must find it in packs of its own; and
+// could tell from the time whether others have it.
+inline content::ContentStore::WriterOptions writer_options(const UploadAccess& access) {
+  content::ContentStore::WriterOptions options;
+  options.deduplicate = access.whole_project;
+  if (!access.whole_project) options.only_from = &access.packs;
+  return options;
+}
+
 // Makes what was written part of the index, and notes whose it is.
 Status register_chunks(Call& call, const UploadAccess& access, content::ContentWriter& writer);
 

@@ -22,6 +22,8 @@ namespace {
 // Read at once, so that bytes are still in the processor's caches when they are searched for cuts.
 constexpr size_t kPiece = 256u << 10;
 constexpr uint64_t kLookAfter = 16u << 20;  // bytes, whether the client is still there
+// Of a request, about: its packs are registered in one transaction, with whose they are.
+constexpr uint64_t kMaxLength = 256u << 20;
 
 // Cuts a file, from an offset on, into a writer.
 class FileCutter {
@@ -151,15 +153,13 @@ Status upload_file(Call& call) {
     return invalid_argument("what was passed is no regular file that is open for reading");
   }
   QANAT_ASSIGN_OR_RETURN(const uint64_t offset, number(call, "offset", 0));
-  QANAT_ASSIGN_OR_RETURN(const uint64_t length,
-                         number(call, "length", std::numeric_limits<int64_t>::max()));
+  QANAT_ASSIGN_OR_RETURN(const uint64_t length, number(call, "length", kMaxLength));
   QANAT_ASSIGN_OR_RETURN(const UploadAccess access, open_upload(call, call.path("upload")));
   QANAT_ASSIGN_OR_RETURN(content::ContentStore * content,
                          call.state.contents->project(call.project()));
-  // As for chunks that are sent.
-  const auto writer = content->new_writer({.deduplicate = access.whole_project});
+  const auto writer = content->new_writer(writer_options(access));
   FileCutter cutter(file, offset, *writer);
-  QANAT_RETURN_IF_ERROR(cutter.cut(length, call.request));
+  QANAT_RETURN_IF_ERROR(cutter.cut(std::min(length, kMaxLength), call.request));
   QANAT_RETURN_IF_ERROR(register_chunks(call, access, *writer));
   read.add(cutter.bytes());
   std::string answer(1, cutter.ended() ? 1 : 0);

@@ -175,9 +175,7 @@ Status upload_chunks(Call& call) {
   QANAT_ASSIGN_OR_RETURN(const UploadAccess access, open_upload(call, call.path("upload")));
   QANAT_ASSIGN_OR_RETURN(content::ContentStore * content,
                          call.state.contents->project(call.project()));
-  // Who may not read everything must find what it sent in packs of its own; and could tell from the
-  // time whether others have it.
-  const auto writer = content->new_writer({.deduplicate = access.whole_project});
+  const auto writer = content->new_writer(writer_options(access));
   ChunkReader reader(call.request, *writer);
   QANAT_RETURN_IF_ERROR(reader.read_all());
   QANAT_RETURN_IF_ERROR(register_chunks(call, access, *writer));

@@ -109,12 +109,13 @@ Result<std::string> HttpWorkerGate::open(const pipeline::WorkerGroupId& group) {
   for (const std::string& path : {folder, folder + "/run"}) {
     if (chmod(path.c_str(), 0711) != 0) return errno_status(errno, path);
   }
-  QANAT_ASSIGN_OR_RETURN(
-      const auto listener,
-      server_.listen_unix(folder + "/run/worker.sock", 0600,
-                          [this, group](net::Request& request, net::Response& response) {
-                            handle(group, request, response);
-                          }));
+  QANAT_ASSIGN_OR_RETURN(const auto listener,
+                         server_.listen_unix(
+                             folder + "/run/worker.sock", 0600,
+                             [this, group](net::Request& request, net::Response& response) {
+                               handle(group, request, response);
+                             },
+                             /*descriptors=*/false));
   listeners_[group] = listener;
   return folder;
 }

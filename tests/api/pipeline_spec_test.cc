@@ -349,6 +349,16 @@ TEST(PipelineSpec, HostileYamlIsBounded) {
   EXPECT_EQ(load_pipeline_specs(std::string(kMaxSpecText + 1, ' ')).code(), Code::kTooLarge);
 }
 
+TEST(PipelineSpec, WhatIsNoTextIsRefused) {
+  for (const std::string_view text : {std::string_view("1R\0___:H`~~:", 12),
+                                      std::string_view("a\0", 2), std::string_view("\0", 1),
+                                      std::string_view("\xff\xfe"
+                                                       "a"),
+                                      std::string_view("a: \xc3"), std::string_view("{}\0", 3)}) {
+    EXPECT_EQ(load_pipeline_specs(text).code(), Code::kInvalidArgument);
+  }
+}
+
 // The library gives documents without end for some of these.
 TEST(PipelineSpec, AStrayCommaIsSaid) {
   for (const char* text : {",", ", a", "{a: 1} ,", "{a: 1}\n,", "--- ,", "... ,", "!x ,", "&a ,",

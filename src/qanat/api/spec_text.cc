@@ -477,7 +477,9 @@ Result<std::vector<SpecNode>> parse_spec_text(std::string_view text) {
         str_cat("the spec is ", text.size(), " bytes long; the limit is ", kMaxSpecText));
   }
   if (text.starts_with("\xEF\xBB\xBF")) text.remove_prefix(3);
-  if (!is_utf8(text)) return invalid_argument("the spec is not UTF-8 text");
+  // A NUL is no text either, and yaml-cpp takes one near the beginning for UTF-16.
+  if (!is_utf8(text) || text.find('\0') != std::string_view::npos)
+    return invalid_argument("the spec is not UTF-8 text");
   const std::size_t first = text.find_first_not_of(" \t\r\n");
   const bool json = first != std::string_view::npos && (text[first] == '{' || text[first] == '[');
   QANAT_ASSIGN_OR_RETURN(std::vector<SpecNode> parsed,

@@ -16,7 +16,7 @@
 #include "qanat/cli/connection.h"
 #include "qanat/cli/output.h"
 
-namespace CLI {
+namespace CLI {  // NOLINT(readability-identifier-naming): the library's
 class App;
 }
 

@@ -239,7 +239,6 @@ Status Collector::forget() {
   SegmentIndex::Entries entries;
   std::vector<std::string> keys;
   std::vector<uint64_t> hashes;
-  std::string last;
   for (; forgotten_->valid() && keys.size() < kResultsInSegment;) {
     if (keys.empty() || keys.back() != forgotten_->key()) {
       keys.emplace_back(forgotten_->key());

@@ -158,7 +158,7 @@ class PackingWriter : public ContentWriter {
   // Takes the open pack out; it counts as closing.
   std::shared_ptr<PackStream> detach_open() REQUIRES(pack_mutex_);
   void close(const std::shared_ptr<PackStream>& stream, uint32_t number);
-  void start_close(std::shared_ptr<PackStream> stream, uint32_t number);
+  void start_close(const std::shared_ptr<PackStream>& stream, uint32_t number);
   Status close_open();
   Status register_waiting();
   size_t count_waiting() const;
@@ -481,7 +481,7 @@ Status PackingWriter::append(const Batch::Item& item, std::string_view plain,
       full = detach_open();
     }
   }
-  if (full != nullptr) start_close(std::move(full), number);
+  if (full != nullptr) start_close(full, number);
   return ok_status();
 }
 
@@ -509,7 +509,7 @@ std::shared_ptr<PackStream> PackingWriter::detach_open() {
   return std::move(open_);
 }
 
-void PackingWriter::start_close(std::shared_ptr<PackStream> stream, uint32_t number) {
+void PackingWriter::start_close(const std::shared_ptr<PackStream>& stream, uint32_t number) {
   if (context_.syncers != nullptr &&
       context_.syncers->try_submit([this, stream, number] { close(stream, number); })) {
     return;

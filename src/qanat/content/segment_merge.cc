@@ -40,8 +40,9 @@ Result<bool> append_index_values(std::string_view stored, const SegmentLocation&
                                  const RebaseValue& rebase, std::vector<std::string>* values) {
   if (location.is_pack || stored.empty() || stored[0] != kCopiesTag) {
     QANAT_ASSIGN_OR_RETURN(auto value, index_value(stored, location, rebase));
-    if (value) values->push_back(*std::move(value));
-    return value.has_value();
+    if (!value) return false;
+    values->push_back(*std::move(value));
+    return true;
   }
   Reader reader(stored.substr(1));
   size_t count = 0;

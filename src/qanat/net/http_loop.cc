@@ -399,7 +399,9 @@ void HttpLoop::end_idle_connections() {
   }
 }
 
-void HttpLoop::drop(ConnectionPointer connection) {  // by value: the caller's may be the map's own
+// By value: the caller's may be the map's own.
+// NOLINTNEXTLINE(performance-unnecessary-value-param)
+void HttpLoop::drop(ConnectionPointer connection) {
   if (connections_.erase(connection->id) == 0) return;
   set_interest(*connection, 0);
   clear_deadline(*connection);

@@ -314,7 +314,8 @@ std::vector<Route> file_routes() {
          "About how many bytes to take; default, and at most, 256 MiB. Ends with a chunk."}},
        "Only through the server's Unix socket, with the descriptor of a regular file beside the "
        "request's header (SCM_RIGHTS). The answer, once the chunks are durable: a byte, 1 if the "
-       "file ends there; then for each chunk a u32 of its length and its SHA-256."},
+       "file ends there; a u64, how many bytes were not there yet; then for each chunk a u32 of "
+       "its length and its SHA-256."},
       {"end_upload", Method::kDelete, QANAT_PROJECT "/uploads/{upload}",
        "Ends an upload. What no commit refers to is collected later.", Right::kToken, "",
        BodyKind::kNone, nullptr, BodyKind::kNone, nullptr, 204},

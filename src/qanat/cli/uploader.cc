@@ -298,9 +298,10 @@ class Uploader::Impl {
   Status take_passed(std::string_view answer, Passed* passed) {
     Reader reader(answer);
     const auto ended = reader.u8();
+    const auto fresh = reader.u64();
     uint64_t bytes = 0;
     MutexLock lock(mutex_);
-    while (ended.ok() && !reader.at_end()) {
+    while (fresh.ok() && !reader.at_end()) {
       const auto length = reader.u32();
       const auto name = length.ok() ? reader.raw(Hash::kSize) : length.status();
       if (!name.ok()) return broken_answer();
@@ -308,12 +309,13 @@ class Uploader::Impl {
       file_->chunks.push_back({*length, hash});
       bytes += *length;
     }
-    if (!ended.ok() || (bytes == 0 && *ended == 0)) return broken_answer();
+    if (!ended.ok() || !fresh.ok() || *fresh > bytes || (bytes == 0 && *ended == 0))
+      return broken_answer();
     file_->size += bytes;
     passed->bytes += bytes;
     passed->ended = *ended != 0;
     lock.unlock();
-    if (options_.on_durable) options_.on_durable(bytes, 0);
+    if (options_.on_durable) options_.on_durable(*fresh, bytes - *fresh);
     return ok_status();
   }
 

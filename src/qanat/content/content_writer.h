@@ -89,11 +89,12 @@ class ContentWriter : public BlobWriter {
   // condemned, or is still that may have been needed at this call.
   virtual Status rely_on_epoch() = 0;
 
-  // Bytes of packs written so far, and blobs.
+  // Blobs that were written so far, and their bytes in packs.
   struct Stats {
     uint64_t nodes = 0;
     uint64_t chunks = 0;
     uint64_t deduplicated = 0;
+    uint64_t plain_bytes = 0;  // of these
     uint64_t stored_bytes = 0;
     uint64_t packs = 0;
   };

@@ -473,6 +473,7 @@ Status PackingWriter::append(const Batch::Item& item, std::string_view plain,
       pending.stored_length = location.stored_length;
       pending.codec = location.codec;
       pending.offset = location.offset;
+      stats_.plain_bytes += plain.size();
       stats_.stored_bytes += location.stored_length;
       ++(node ? stats_.nodes : stats_.chunks);
     }

@@ -163,7 +163,8 @@ Status upload_file(Call& call) {
   QANAT_RETURN_IF_ERROR(register_chunks(call, access, *writer));
   read.add(cutter.bytes());
   std::string answer(1, cutter.ended() ? 1 : 0);
-  answer.reserve(1 + cutter.chunks().size() * (4 + Hash::kSize));
+  answer.reserve(9 + cutter.chunks().size() * (4 + Hash::kSize));
+  put_u64(answer, writer->stats().plain_bytes);
   for (const auto& [size, hash] : cutter.chunks()) {
     put_u32(answer, size);
     answer += hash.view();

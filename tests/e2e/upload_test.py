@@ -207,14 +207,8 @@ class Uploads(unittest.TestCase):
 
     def settled(self):
         """What the server took in, once the requests that were cut have ended there."""
-        last = -1
-        for _ in range(200):
-            now = self.sent()
-            if now == last:
-                return now
-            last = now
-            time.sleep(0.1)
-        raise AssertionError("the server never came to rest")
+        wait_until(lambda: self.server.counter("qanat_api_requests_running") == 1, "nothing but this request is running")
+        return self.sent()
 
     def popen(self, url=None):
         environment = {**os.environ, "QANAT_SERVER": url or self.server.url, "QANAT_TOKEN": self.server.token, "HOME": self.server.folder}

@@ -63,10 +63,30 @@ std::vector<std::string> HttpApi::missing() const {
   return missing;
 }
 
+namespace {
+
+class RunningRequest {
+ public:
+  RunningRequest() { all().add(1); }
+  ~RunningRequest() { all().add(-1); }
+  RunningRequest(const RunningRequest&) = delete;
+  RunningRequest& operator=(const RunningRequest&) = delete;
+
+ private:
+  static Gauge& all() {
+    static Gauge& running = gauge("qanat_api_requests_running",
+                                  "Requests to the API that a thread is working on, this one too");
+    return running;
+  }
+};
+
+}  // namespace
+
 void HttpApi::handle(net::Request& request, net::Response& response) {
   static Counter& requests = counter("qanat_api_requests_total", "Requests to the API");
   static Counter& failures =
       counter("qanat_api_errors_total", "Requests to the API that were answered with an error");
+  const RunningRequest running;
   requests.add();
   const Status status = dispatch(request, response);
   if (status.ok()) return;

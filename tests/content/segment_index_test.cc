@@ -172,7 +172,8 @@ TEST(SegmentIndex, KeepsHiddenCopiesUntilTheyAreDropped) {
   auto index = *SegmentIndex::open(disk.meta.get(), disk.objects.get(), &cache, std::move(options));
   auto copies = [&] {
     std::vector<std::string> found;
-    auto entry = *(*index->scan("b"))->next();
+    const auto scanner = *index->scan("b");
+    const auto entry = *scanner->next();
     if (!entry) return found;
     found.emplace_back(entry->value);
     found.insert(found.end(), entry->older.begin(), entry->older.end());

@@ -209,6 +209,30 @@ TEST(SegmentIndex, KeepsHiddenCopiesUntilTheyAreDropped) {
   EXPECT_EQ(index->write_segment({{"b", std::nullopt}}).code(), Code::kInternal);
 }
 
+TEST(SegmentIndex, ForgetsTheOldestOfTooManyCopies) {
+  ContentDisk disk;
+  ASSERT_TRUE(disk.open());
+  BlockCache cache(1u << 20);
+  SegmentIndexOptions options = small_options(disk);
+  options.name = "blobs";
+  options.keep_copies = true;
+  auto index = *SegmentIndex::open(disk.meta.get(), disk.objects.get(), &cache, std::move(options));
+  constexpr size_t kCopies = SegmentIndexOptions::kMaxCopies + 5;
+  for (size_t i = 0; i < kCopies; ++i) {
+    ASSERT_TRUE(put(disk, *index, {{"b", str_cat(i)}}).ok());
+    if (i % 50 == 0) {
+      ASSERT_TRUE(index->compact(true).ok());
+    }
+  }
+  ASSERT_TRUE(index->compact(true).ok());
+  const std::vector<std::string> key = {"b"};
+  const auto copies = index->get_copies(key);
+  ASSERT_TRUE(copies.ok());
+  ASSERT_EQ((*copies)[0].size(), SegmentIndexOptions::kMaxCopies);
+  EXPECT_EQ((*copies)[0].front(), str_cat(kCopies - 1));
+  EXPECT_EQ((*copies)[0].back(), "5");
+}
+
 TEST(SegmentIndex, StoredValuesAreStrict) {
   const SegmentLocation location{"segments/p/i/1", 0, 100, 1, false};
   using Copies = std::vector<std::string>;

@@ -141,12 +141,14 @@ class HttpConnection : public Connection {
         str_cat("The token comes from ", origin_, ". Give another with --token or QANAT_TOKEN.")};
   }
 
-  // "" if there is none. Asked for once.
+  // "" if there is none. Asked for once; who comes meanwhile waits.
   std::string local_socket() {
     MutexLock lock(mutex_);
-    if (local_socket_) return *local_socket_;
-    local_socket_.emplace();
-    lock.unlock();
+    if (!local_socket_) local_socket_ = find_local_socket();
+    return *local_socket_;
+  }
+
+  std::string find_local_socket() {
     const auto address = net::IpAddress::parse(url_.host);
     if (url_.scheme != "http" || !(url_.host == "localhost" || (address && address->is_loopback())))
       return "";
@@ -168,8 +170,7 @@ class HttpConnection : public Connection {
     if (!text.ok()) return "";
     const auto there = api::parse_json<api::VersionInfo>(*text, {.ignore_unknown = true});
     if (!there.ok() || there->installation != info->installation) return "";
-    lock.lock();
-    return *(local_socket_ = info->socket);
+    return info->socket;
   }
 
   const net::Url url_;

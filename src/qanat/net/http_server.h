@@ -58,7 +58,8 @@ class Request {
   virtual const std::string& peer() const = 0;
   // True when the peer has closed its side: long work for it can be given up. One system call.
   virtual bool client_gone() = 0;
-  // A descriptor that the peer passed with the header (Unix sockets only); -1: none. The request's.
+  // A descriptor that the peer passed with the header, where the listener takes them; -1: none.
+  // Closed when the handler returns.
   virtual int descriptor() const = 0;
 };
 

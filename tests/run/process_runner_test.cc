@@ -6,6 +6,8 @@
 #include <gtest/gtest.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <fstream>
 
@@ -106,6 +108,20 @@ TEST_F(ProcessRunners, AWorkerThatEndsIsReplacedAndItsWordsAreKept) {
     EXPECT_GT(exits[1].retry_in_ms, exits[0].retry_in_ms);
   }
   runner->set_listener(nullptr);
+}
+
+// One that ends at once may be gone before its start time can be read: its state then names none.
+TEST_F(ProcessRunners, AWorkerThatEndedBeforeItWasLookedAtIsNotTakenForARunningOne) {
+  const std::string worker = spec_.run_folder + "/workers/w";
+  ASSERT_TRUE(posix_file_system().make_directories(worker).ok());
+  const pid_t child = ::fork();
+  if (child == 0) ::_exit(9);
+  ASSERT_EQ(::waitpid(child, nullptr, 0), child);
+  std::ofstream(worker + "/state") << child << "\n0\n1\ndefault\np\n2\nfingerprint\n";
+  auto runner = make();
+  EXPECT_TRUE(runner->stop_unwanted().ok());
+  EXPECT_TRUE(wait_for(*runner, 0));
+  EXPECT_FALSE(posix_file_system().exists(worker));
 }
 
 TEST_F(ProcessRunners, CommandsAreLookedUpOnThisMachine) {

@@ -24,7 +24,8 @@ constexpr const char* kDefaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/
 // What a worker's `state` file holds, a line each.
 struct State {
   int pid = 0;
-  std::uint64_t started_ticks = 0;  // with the pid it names a process for good
+  // With the pid it names a process for good. 0: it had ended before this could be read.
+  std::uint64_t started_ticks = 0;
   std::int64_t started_ms = 0;
   WorkerGroupId group;
   std::string fingerprint;
@@ -65,7 +66,7 @@ Result<State> parse_state(std::string_view text) {
 bool alive(const State& state) {
   // A child of this process stays as a zombie until it is reaped.
   ::waitpid(state.pid, nullptr, WNOHANG);
-  return start_ticks(state.pid) == state.started_ticks;
+  return state.started_ticks != 0 && start_ticks(state.pid) == state.started_ticks;
 }
 
 }  // namespace
@@ -238,6 +239,9 @@ Status ProcessRunner::start(const WorkerGroupSpec& group, const std::string& wor
     State state;
     state.pid = *child;
     state.started_ticks = start_ticks(*child);
+    // One that has ended already, or that could not be recognized later and must not run on. Not
+    // yet waited for, so the number is still its own.
+    if (state.started_ticks == 0) ::kill(*child, SIGKILL);
     state.started_ms = clock_.wall_ms();
     state.group = group.id;
     state.fingerprint = fingerprint;

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pty
 import re
 import signal
 import socket
@@ -419,6 +420,22 @@ class Logs(OneServer):
         second = self.server.jobs("copy")[0]["id"]
         self.assertNotIn("out-a", self.qanat("logs", "-j", f"copy@{second}"))
         self.assertIn("out-a", self.qanat("logs", "-j", f"copy@{second}", "-d", "/a"))
+
+    def test_words_of_user_code_cannot_act_on_a_terminal(self):
+        self.repo("words")
+        self.server.put("words", "/a", "1")
+        said = "\x1b]0;mine\x07\x1b[2J\x1b[31mred"
+        spec = {"pipeline": {"name": "rude"}, "transform": {"image": "local", "cmd": ["printf", "%s\\n", said]}, "input": {"pfs": {"repo": "words", "glob": "/*"}}}
+        self.server.create_pipeline(spec)
+        self.qanat("wait", "commit", "rude@master")
+        self.assertIn(said, self.qanat("logs", "-p", "rude"))
+        terminal, inside = pty.openpty()
+        environment = {**os.environ, "QANAT_SERVER": self.server.url, "QANAT_TOKEN": self.server.token, "HOME": self.folder}
+        self.assertEqual(subprocess.run([QANAT, "logs", "-p", "rude"], stdout=inside, env=environment, timeout=30).returncode, 0)
+        os.close(inside)
+        shown = os.read(terminal, 100000).decode()
+        os.close(terminal)
+        self.assertIn(r"\x1b]0;mine\x07\x1b[2J" + "\x1b[31mred\x1b[0m", shown)
 
     def test_following(self):
         self.repo("src")

@@ -306,7 +306,10 @@ void add_logs(Cli& cli) {
                           line.stream == "stderr"   ? " err"
                           : line.stream == "worker" ? " qanat"
                                                     : "");
-              std::puts(str_cat(colour("dim", head), " ", line.text).c_str());
+              // Elsewhere than on a terminal the bytes are the user's, as they are.
+              const std::string text =
+                  stdout_is_terminal() ? str_cat(printable(line.text), "\x1b[0m") : line.text;
+              std::puts(str_cat(colour("dim", head), " ", text).c_str());
               std::fflush(stdout);
               return true;
             });

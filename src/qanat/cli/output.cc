@@ -7,18 +7,26 @@
 #include <ctime>
 #include <nlohmann/json.hpp>
 
+#include "qanat/base/bytes.h"
 #include "qanat/base/clock.h"
 #include "qanat/base/string.h"
 
 namespace qanat::cli {
 namespace {
 
+// The length of the colour sequence at the start of the text ("\x1b[1;31m"); 0 if there is none.
+size_t colour_sequence(std::string_view text) {
+  if (!text.starts_with("\x1b[")) return 0;
+  const size_t end = text.find_first_not_of("0123456789;", 2);
+  return end != std::string_view::npos && text[end] == 'm' ? end + 1 : 0;
+}
+
 // Columns that a terminal needs for this text: code points, without colour sequences.
 size_t width(std::string_view text) {
   size_t columns = 0;
   for (size_t i = 0; i < text.size(); ++i) {
-    if (text[i] == '\x1b') {
-      while (i < text.size() && text[i] != 'm') ++i;
+    if (const size_t skipped = colour_sequence(text.substr(i)); skipped > 0) {
+      i += skipped - 1;
     } else if ((static_cast<unsigned char>(text[i]) & 0xc0) != 0x80) {
       ++columns;
     }
@@ -89,8 +97,34 @@ Result<Format> parse_format(std::string_view text) {
                           "use -o table, wide, json, yaml or name");
 }
 
+std::string printable(std::string_view text) {
+  std::string out;
+  out.reserve(text.size());
+  for (size_t i = 0; i < text.size(); ++i) {
+    const auto byte = static_cast<unsigned char>(text[i]);
+    if (const size_t kept = colour_sequence(text.substr(i)); kept > 0) {
+      out += text.substr(i, kept);
+      i += kept - 1;
+    } else if (byte == '\r') {
+      out += "\\r";
+    } else if ((byte < 0x20 && byte != '\n' && byte != '\t') || byte == 0x7f) {
+      out += str_cat("\\x", to_hex(text.substr(i, 1)));
+    } else if (byte == 0xc2 && i + 1 < text.size() &&
+               static_cast<unsigned char>(text[i + 1]) < 0xa0) {
+      // U+0080 to U+009F: for some terminals the same as Esc and a letter.
+      out += str_cat("\\x", to_hex(text.substr(++i, 1)));
+    } else {
+      out += text[i];
+    }
+  }
+  return out;
+}
+
 void print_table(const std::vector<std::string>& headings,
-                 const std::vector<std::vector<std::string>>& rows) {
+                 std::vector<std::vector<std::string>> rows) {
+  for (auto& row : rows) {
+    for (std::string& cell : row) cell = replace_all(printable(cell), "\n", " ");
+  }
   std::vector<size_t> widths;
   for (const std::string& heading : headings) widths.push_back(width(heading));
   for (const auto& row : rows) {
@@ -115,7 +149,7 @@ void print_lines(const Lines& lines) {
   for (const auto& [label, text] : lines) {
     std::string out = label + ":" + std::string(widest - width(label) + 2, ' ');
     const std::string margin(widest + 3, ' ');
-    out += replace_all(text, "\n", "\n" + margin);
+    out += replace_all(printable(text), "\n", "\n" + margin);
     std::fputs((out + "\n").c_str(), stdout);
   }
 }
@@ -263,10 +297,13 @@ void Progress::finish() {
 
 void print_error(const Status& status) {
   const bool red = stderr_is_terminal() && std::getenv("NO_COLOR") == nullptr;
-  std::fputs((str_cat(red ? "\x1b[31merror:\x1b[0m " : "error: ", status.message(), "\n")).c_str(),
-             stderr);
+  std::fputs(
+      (str_cat(red ? "\x1b[31merror:\x1b[0m " : "error: ", printable(status.message()), "\n"))
+          .c_str(),
+      stderr);
   if (!status.hint().empty()) {
-    std::fputs(str_cat("  ", replace_all(status.hint(), "\n", "\n  "), "\n").c_str(), stderr);
+    std::fputs(str_cat("  ", replace_all(printable(status.hint()), "\n", "\n  "), "\n").c_str(),
+               stderr);
   }
 }
 

@@ -29,8 +29,14 @@ struct Column {
   bool wide = false;
 };
 
+// Text that others wrote (user code's words, a commit's message, an error that quotes them), made
+// harmless for a terminal: control characters are spelled out ("\x1b", "\r"), so that they cannot
+// move the cursor, set a title or answer for the user; colours, tabs and line ends stay.
+std::string printable(std::string_view text);
+
+// Cells are made printable, on one line each.
 void print_table(const std::vector<std::string>& headings,
-                 const std::vector<std::vector<std::string>>& rows);
+                 std::vector<std::vector<std::string>> rows);
 // Prints JSON text as YAML (block style).
 Status print_yaml(const std::string& json);
 void print_json_array(const std::vector<std::string>& items);

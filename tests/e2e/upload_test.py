@@ -188,8 +188,8 @@ class Uploads(unittest.TestCase):
         cls.server.qanat("--project", cls.project, "create", "repo", "r")
 
     @classmethod
-    def arguments(cls):
-        return ["--project", cls.project, "put", "file", "-r", "r@master:/t", "-f", cls.tree]
+    def arguments(cls, retry=0):
+        return ["--project", cls.project, "put", "file", "-r", "r@master:/t", "-f", cls.tree, "--retry", str(retry)]
 
     @classmethod
     def put(cls):
@@ -207,9 +207,9 @@ class Uploads(unittest.TestCase):
         wait_until(lambda: self.server.counter("qanat_api_requests_running") == 1, "nothing but this request is running")
         return self.sent()
 
-    def popen(self, url=None):
+    def popen(self, url=None, retry=0):
         environment = {**os.environ, "QANAT_SERVER": url or self.server.url, "QANAT_TOKEN": self.server.token, "HOME": self.server.folder}
-        return subprocess.Popen([QANAT, *self.arguments()], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        return subprocess.Popen([QANAT, *self.arguments(retry)], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
     def through(self, proxy):
         process = self.popen(proxy.url)
@@ -237,6 +237,35 @@ class Uploads(unittest.TestCase):
                 self.assertEqual(self.root_of(), self.root)
                 # Each byte once: what was durable before was not sent again.
                 self.assertEqual(durable + (self.settled() - before - durable), self.bytes)
+
+    def test_goes_on_by_itself_when_the_network_is_back(self):
+        rng = random.Random(9)
+        for number in range(5):
+            # Not before the upload has begun, nor after its last chunk: then there is nothing to wait for.
+            at = rng.randrange(self.bytes // 10, self.bytes)
+            with self.subTest(cut=number, at=at):
+                self.new_project()
+                before = self.settled()
+                proxy = CuttingProxy(self.server.port, at)
+                process = self.popen(proxy.url, retry=30)
+                wait_until(lambda: proxy.dead, "the network is gone")
+                self.assertIn(process.poll(), (None,))
+                proxy.revive()
+                output, _ = process.communicate(timeout=60)
+                proxy.cut()
+                self.assertEqual(process.returncode, 0, output)
+                self.assertIn("waiting up to 30 s for the server", output)
+                self.assertEqual(self.root_of(), self.root)
+                self.assertEqual(self.settled() - before, self.bytes)
+
+    def test_gives_up_when_the_network_stays_away(self):
+        self.new_project()
+        proxy = CuttingProxy(self.server.port, self.bytes // 2)
+        process = self.popen(proxy.url, retry=1)
+        output, _ = process.communicate(timeout=30)
+        self.assertEqual(process.returncode, 1)
+        self.assertIn("waiting up to 1 s for the server", output)
+        self.assertIn("Run the same command again", output)
 
     def test_killed_client(self):
         rng = random.Random(8)
@@ -376,13 +405,17 @@ class Uploads(unittest.TestCase):
             def size():
                 return self.server.json("--project", self.project, "inspect", "file", "r@master:/log")["size_bytes"]
 
-            self.server.fails(*append)  # it was appended, and the answer lost
+            self.server.fails(*append, "--retry", "0")  # it was appended, and the answer lost
             self.assertEqual(size(), 5_000_000)
             relay.lose = None
             self.assertIn("may have been appended already", self.server.fails(*append))
             self.assertEqual(size(), 5_000_000)
-            self.server.qanat(*append)
+            relay.lose = "/edits"
+            self.assertIn("may have been appended already", self.server.fails(*append))
             self.assertEqual(size(), 10_000_000)
+            relay.lose = None
+            self.server.qanat(*append)
+            self.assertEqual(size(), 15_000_000)
         relay.close()
 
 
@@ -490,15 +523,19 @@ class KilledServer(unittest.TestCase):
                 project = f"k{number}"
                 server.api("POST", "/projects", {"name": project})
                 server.qanat("--project", project, "create", "repo", "r")
-                arguments = ["--project", project, "put", "file", "-r", "r@master:/", "-f", tree]
+                patient = number % 2 == 1
+                arguments = ["--project", project, "put", "file", "-r", "r@master:/", "-f", tree, "--retry", "60" if patient else "0"]
                 environment = {**os.environ, "QANAT_SERVER": server.url, "QANAT_TOKEN": server.token, "HOME": server.folder}
                 client = subprocess.Popen([QANAT, *arguments], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
                 time.sleep(rng.uniform(0.02, 0.3))
                 server.stop(kill=True)
+                if patient:
+                    server.start()
                 output, _ = client.communicate(timeout=120)
                 if client.returncode != 0:
                     self.assertIn("error:", output)
-                server.start()
+                if not patient:
+                    server.start()
                 server.qanat(*arguments)
                 self.assertEqual(server.json("--project", project, "inspect", "commit", "r@master")["root"], server.root("whole"))
 

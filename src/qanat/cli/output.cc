@@ -250,6 +250,11 @@ void Progress::set_total(uint64_t total) {
   total_ = total;
 }
 
+void Progress::restart() {
+  MutexLock lock(mutex_);
+  bytes_ = items_ = sent_ = there_ = 0;
+}
+
 void Progress::add(uint64_t bytes, uint64_t items) {
   MutexLock lock(mutex_);
   bytes_ += bytes;

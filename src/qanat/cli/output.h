@@ -125,6 +125,8 @@ class Progress {
   // Of what was read: how much was sent, and how much was there already.
   void add_sent(uint64_t sent, uint64_t there);
   void set_total(uint64_t total);
+  // What was shown so far is done once more.
+  void restart();
   void finish();
 
  private:

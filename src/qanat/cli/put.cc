@@ -17,6 +17,7 @@
 
 #include "qanat/api/commits.h"
 #include "qanat/api/files.h"
+#include "qanat/base/clock.h"
 #include "qanat/base/path.h"
 #include "qanat/base/string.h"
 #include "qanat/base/thread_annotations.h"
@@ -154,6 +155,7 @@ class Attempt {
   }
 
   bool has_session() const { return uploader_.has_session(); }
+  bool has_sent() const { return sent_; }  // something, durably
 
  private:
   UploaderOptions uploader_options() {
@@ -165,7 +167,10 @@ class Attempt {
       save_upload(memory_.key, id);
       interrupted_goes_on = true;
     };
-    options.on_durable = [this](uint64_t sent, uint64_t there) { progress_.add_sent(sent, there); };
+    options.on_durable = [this](uint64_t sent, uint64_t there) {
+      if (sent > 0) sent_ = true;
+      progress_.add_sent(sent, there);
+    };
     return options;
   }
 
@@ -285,6 +290,7 @@ class Attempt {
   const Memory memory_;
   Progress& progress_;
   const int64_t scan_ns_;
+  std::atomic<bool> sent_{false};
   std::unique_ptr<StatCacheReader> old_stamps_;
   std::unique_ptr<StatCacheWriter> new_stamps_;
   std::vector<std::pair<std::string, uint64_t>> unknown_ids_;  // path, record of new_stamps_
@@ -303,6 +309,29 @@ std::string find_live_upload(Connection& server, const LocalPut& put, const std:
   forget_upload(key);
   if (ended != nullptr) *ended = true;
   return "";
+}
+
+bool is_lost(Code code) { return code == Code::kUnavailable || code == Code::kDeadlineExceeded; }
+
+// Until the server answers again; false when it has not by `deadline_ms` (monotonic).
+bool wait_for_server(Connection& server, const LocalPut& put, const std::string& key,
+                     int64_t deadline_ms) {
+  const auto id = find_upload(key);
+  if (!id) return false;
+  for (int64_t pause = 250;; pause = std::min<int64_t>(2 * pause, 5000)) {
+    const int64_t left = deadline_ms - real_clock().monotonic_ms();
+    if (left <= 0) return false;
+    real_clock().sleep_for_ms(std::min(pause, left));
+    const auto answer = server.exchange_bytes(
+        "upload_have", {{"project", put.address.project}, {"upload", *id}}, "");
+    if (!is_lost(answer.code())) return true;
+  }
+}
+
+Status appended_already(const LocalPut& put, std::string_view how) {
+  return failed_precondition(str_cat(how, ": its bytes may have been appended already"),
+                             str_cat("Look at ", put.address.to_string(),
+                                     ". If they are not there, run the same command again."));
 }
 
 // What differs on the branch from what the put left there that the stat cache is of. Nothing: it is
@@ -347,11 +376,9 @@ Status put_local(Cli& cli, const LocalPut& put) {
     bool ended = false;
     memory.upload_id = find_live_upload(*server, put, memory.key, &ended);
     if (ended && put.append) {
-      return failed_precondition(
-          "an earlier run of this command was cut off after it had sent everything, or more than a "
-          "day ago: its bytes may have been appended already",
-          str_cat("Look at ", put.address.to_string(),
-                  ". If they are not there, run the same command again."));
+      return appended_already(put,
+                              "an earlier run of this command was cut off after it had sent "
+                              "everything, or more than a day ago");
     }
     memory.trust_stamps = !from_stdin;
   }
@@ -361,6 +388,7 @@ Status put_local(Cli& cli, const LocalPut& put) {
                     cli.quiet());
   std::optional<Census> census;
   if (put.folder && stderr_is_terminal() && !cli.quiet()) census.emplace(put.source, progress);
+  std::optional<int64_t> deadline_ms;  // while the server does not answer
   for (int attempt = 1;; ++attempt) {
     Attempt run(*server, put, memory, progress);
     const Status status = run.run();
@@ -385,6 +413,24 @@ Status put_local(Cli& cli, const LocalPut& put) {
       const std::string before = memory.upload_id;
       memory.upload_id = find_live_upload(*server, put, memory.key);
       if (again && (memory.upload_id.empty() || memory.upload_id != before)) continue;
+    }
+    if (is_lost(status.code()) && run.has_session() && !memory.key.empty() && !from_stdin) {
+      const int64_t now = real_clock().monotonic_ms();
+      if (!deadline_ms || run.has_sent()) deadline_ms = now + put.patience_ms;
+      if (now < *deadline_ms) {
+        print_note(str_cat(status.message(), "\nwaiting up to ", (*deadline_ms - now + 999) / 1000,
+                           " s for the server; the put goes on by itself then"));
+        if (wait_for_server(*server, put, memory.key, *deadline_ms)) {
+          bool ended = false;
+          memory.upload_id = find_live_upload(*server, put, memory.key, &ended);
+          if (ended && put.append) {
+            return appended_already(put, "the server stopped answering after the put was sent");
+          }
+          progress.restart();
+          attempt = 0;
+          continue;
+        }
+      }
     }
     if (!run.has_session() || memory.key.empty() || status.code() == Code::kFailedPrecondition ||
         status.code() == Code::kPermissionDenied) {

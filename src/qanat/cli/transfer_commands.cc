@@ -25,6 +25,7 @@ struct Arguments {
   std::string output;
   std::string description;
   std::string range;
+  int64_t retry = 30;
   bool recursive = false;
   bool append = false;
   bool untar = false;
@@ -91,7 +92,7 @@ Status put_one(Cli& cli, api::Address address, const std::string& source, const 
   if (a.untar) {
     return is_url(source) ? put_url(cli, address, source, a) : put_tar(cli, address, source, a);
   }
-  LocalPut put{address, source, false, a.append, a.description};
+  LocalPut put{address, source, false, a.append, a.description, a.retry * 1000};
   if (source == "-") {
     if (directory)
       return invalid_argument("what is read from standard input has no name",
@@ -202,6 +203,8 @@ void add_transfer_commands(Cli& cli) {
       .flag("-a,--append", a->append, "Append to files that are there instead of replacing them")
       .flag("--untar", a->untar, "The sources are tars (not compressed): put the files in them")
       .option("-m,--message", a->description, "Description of the commit")
+      .option("--retry", a->retry,
+              "Seconds to wait for a server that stops answering in the middle (30)")
       .example("qanat put file orders@master:/2017-03.csv -f 2017-03.csv")
       .example("qanat put file -r images@master:/ -f ./photos")
       .example("zstd -dc dump.tar.zst | qanat put file --untar dumps@master:/2017 -f -")

@@ -14,6 +14,7 @@
 #include "qanat/base/string.h"
 #include "qanat/base/thread_annotations.h"
 #include "qanat/meta/sqlite_store.h"
+#include "support/memory_meta.h"
 
 namespace qanat::meta {
 namespace {
@@ -25,7 +26,7 @@ class Bench {
  public:
   virtual ~Bench() = default;
   virtual Store& store() = 0;
-  virtual ManualClock& clock() = 0;
+  virtual void advance_ms(int64_t duration_ms) = 0;
   // Closes and opens again.
   virtual void restart() = 0;
 };
@@ -38,7 +39,7 @@ class SqliteBench : public Bench {
     std::filesystem::remove_all(folder_);
   }
   Store& store() override { return *store_; }
-  ManualClock& clock() override { return clock_; }
+  void advance_ms(int64_t duration_ms) override { clock_.advance_ms(duration_ms); }
   void restart() override {
     store_.reset();
     auto opened = SqliteStore::open(posix_file_system(), clock_, folder_,
@@ -58,7 +59,26 @@ class SqliteBench : public Bench {
   std::unique_ptr<SqliteStore> store_;
 };
 
+// What simulations use in a store's place.
+class MemoryBench : public Bench {
+ public:
+  Store& store() override { return store_; }
+  void advance_ms(int64_t duration_ms) override {
+    clock_.advance_ms(duration_ms);
+    store_.tick();
+  }
+  void restart() override {}
+
+ private:
+  ManualClock clock_;
+  qanat::testing::MemoryMeta store_{clock_};
+};
+
 using MakeBench = std::unique_ptr<Bench> (*)();
+template <class Made>
+std::unique_ptr<Bench> make() {
+  return std::make_unique<Made>();
+}
 
 class StoreTest : public ::testing::TestWithParam<MakeBench> {
  protected:
@@ -85,6 +105,10 @@ class StoreTest : public ::testing::TestWithParam<MakeBench> {
 
   std::unique_ptr<Bench> bench_;
 };
+
+// What only stores with a disk and threads of their own do: restart, forget history, serve several
+// threads.
+class ServedStoreTest : public StoreTest {};
 
 // Collects what a watch tells; other threads may wait for it.
 class Collector {
@@ -268,7 +292,7 @@ TEST_P(StoreTest, LimitsAreKept) {
   EXPECT_EQ(store().commit(Transaction().put("k", "1", 12345)).code(), Code::kNotFound);
 }
 
-TEST_P(StoreTest, SurvivesRestart) {
+TEST_P(ServedStoreTest, SurvivesRestart) {
   put("a", "1");
   const int64_t revision = put("b", "2");
   put("a", "3");
@@ -281,7 +305,7 @@ TEST_P(StoreTest, SurvivesRestart) {
 TEST_P(StoreTest, WatchesTellThePastAndThePresent) {
   const int64_t first = put("w/a", "1");
   put("other", "x");
-  must_commit(Transaction().put("w/b", "2").erase("w/a"));
+  must_commit(Transaction().erase("w/a").put("w/b", "2"));
   Collector past, present;
   auto from_first = store().watch(KeyRange::prefix("w/"), first, past.callback());
   auto from_now = store().watch(KeyRange::prefix("w/"), 0, present.callback());
@@ -328,12 +352,12 @@ TEST_P(StoreTest, WatchCanEndItself) {
   EXPECT_EQ(calls, 1);
 }
 
-TEST_P(StoreTest, CompactionIsGone) {
+TEST_P(ServedStoreTest, CompactionIsGone) {
   const int64_t first = put("k", "0");
   Collector slow;
   for (int i = 1; i <= 30; ++i) {
     put("k", std::to_string(i));
-    bench_->clock().advance_ms(1'100);
+    bench_->advance_ms(1'100);
   }
   EXPECT_EQ(store().range(KeyRange::single("k"), {.revision = first}).code(), Code::kGone);
   EXPECT_EQ(store().watch(KeyRange::single("k"), first, slow.callback()).code(), Code::kGone);
@@ -349,15 +373,15 @@ TEST_P(StoreTest, LeasesEndWithTheirKeys) {
   must_commit(Transaction().put("l/a", "1", *lease).put("l/b", "1", *lease));
   must_commit(Transaction().put("l/c", "1", *other).put("l/d", "1"));
   must_commit(Transaction().put("l/b", "2"));  // detached
-  bench_->clock().advance_ms(900);
+  bench_->advance_ms(900);
   ASSERT_TRUE(store().keep_alive(*lease).ok());
-  bench_->clock().advance_ms(900);
+  bench_->advance_ms(900);
   EXPECT_TRUE(store().lease_info(*lease).ok());
   EXPECT_TRUE((*store().get("l/a")).has_value());
 
   Collector collector;
   auto watch = store().watch(KeyRange::prefix("l/"), 0, collector.callback());
-  bench_->clock().advance_ms(200);
+  bench_->advance_ms(200);
   EXPECT_EQ(collector.wait_for(1).size(), 1u);
   EXPECT_THAT(items(KeyRange::prefix("l/")), ElementsAre("l/b=2", "l/c=1", "l/d=1"));
   EXPECT_EQ(store().keep_alive(*lease).code(), Code::kNotFound);
@@ -368,10 +392,10 @@ TEST_P(StoreTest, LeasesEndWithTheirKeys) {
   EXPECT_THAT(items(KeyRange::prefix("l/")), ElementsAre("l/b=2", "l/d=1"));
 }
 
-TEST_P(StoreTest, LeasesOutliveARestart) {
+TEST_P(ServedStoreTest, LeasesOutliveARestart) {
   auto lease = store().grant_lease(1'000);
   must_commit(Transaction().put("a", "1", *lease));
-  bench_->clock().advance_ms(900);
+  bench_->advance_ms(900);
   bench_->restart();
   EXPECT_EQ(store().lease_info(*lease)->remaining_ms, 1'000);
   EXPECT_NE(*store().grant_lease(1'000), *lease);
@@ -379,7 +403,7 @@ TEST_P(StoreTest, LeasesOutliveARestart) {
   EXPECT_THAT(items(KeyRange::prefix("")), ElementsAre());
 }
 
-TEST_P(StoreTest, WaitRevision) {
+TEST_P(ServedStoreTest, WaitRevision) {
   using std::chrono::milliseconds;
   const int64_t now = store().current_revision();
   EXPECT_TRUE(store().wait_revision(now, milliseconds(0)).ok());
@@ -392,7 +416,7 @@ TEST_P(StoreTest, WaitRevision) {
 
 // Threads increment counters by compare-and-swap while others watch and read: nothing is lost, and
 // every snapshot is of one moment.
-TEST_P(StoreTest, ConcurrentIncrements) {
+TEST_P(ServedStoreTest, ConcurrentIncrements) {
   constexpr int kThreads = 8, kRounds = 40;
   must_commit(Transaction().put("x", "0").put("y", "0"));
   Collector collector;
@@ -466,11 +490,9 @@ TEST_P(StoreTest, AgreesWithAMap) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Sqlite, StoreTest,
-                         ::testing::Values(MakeBench([]() -> std::unique_ptr<Bench> {
-                           return std::make_unique<SqliteBench>();
-                         })),
-                         [](const auto&) { return "Sqlite"; });
+INSTANTIATE_TEST_SUITE_P(Sqlite, StoreTest, ::testing::Values(MakeBench(make<SqliteBench>)));
+INSTANTIATE_TEST_SUITE_P(Memory, StoreTest, ::testing::Values(MakeBench(make<MemoryBench>)));
+INSTANTIATE_TEST_SUITE_P(Sqlite, ServedStoreTest, ::testing::Values(MakeBench(make<SqliteBench>)));
 
 TEST(SqliteStoreTest, OneProcessAtATime) {
   std::string folder = str_cat(::testing::TempDir(), "/qanat-meta-", random_id());

@@ -37,13 +37,17 @@ class MemoryMeta : public meta::Store {
 
   Result<std::unique_ptr<meta::Watch>> watch(const meta::KeyRange& range, int64_t from_revision,
                                              meta::WatchCallback callback) override {
-    std::lock_guard lock(mutex_);
     auto watcher = std::make_shared<Watcher>();
     watcher->range = range;
     watcher->callback = std::move(callback);
-    watcher->told = from_revision == 0 ? revision_ : from_revision - 1;
-    watchers_.push_back(watcher);
-    return std::unique_ptr<meta::Watch>(std::make_unique<Handle>(this, watcher));
+    {
+      std::lock_guard lock(mutex_);
+      watcher->told = from_revision == 0 ? revision_ : from_revision - 1;
+      watchers_.push_back(watcher);
+    }
+    auto handle = std::make_unique<Handle>(this, watcher);
+    if (!hold_watches) deliver();
+    return std::unique_ptr<meta::Watch>(std::move(handle));
   }
 
   Result<int64_t> grant_lease(int64_t ttl_ms) override {
@@ -62,6 +66,7 @@ class MemoryMeta : public meta::Store {
   Status revoke_lease(int64_t lease) override {
     {
       std::lock_guard lock(mutex_);
+      if (!leases_.contains(lease)) return not_found("the lease has ended");
       end_lease(lease);
     }
     if (!hold_watches) deliver();

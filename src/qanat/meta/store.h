@@ -150,8 +150,8 @@ struct Event {
   KeyValue item;  // deleted: only key and mod_revision (the revision of the deletion)
 };
 
-// What a watch is told. In revision order, all events of a revision in one batch, none twice, none
-// left out.
+// What a watch is told. In revision order, all events of a revision in one batch (in any order),
+// none twice, none left out.
 struct WatchBatch {
   Status
       status;  // not OK: the last call. kGone: compacted, list again; kCancelled: the store closes

@@ -193,7 +193,7 @@ FileStreamReader::FileStreamReader(Source source) : FileStreamReader(std::move(s
 FileStreamReader::FileStreamReader(Source source, Limits limits)
     : source_(std::move(source)), limits_(limits) {}
 
-Status FileStreamReader::malformed(std::string what) {
+Status FileStreamReader::malformed(std::string_view what) {
   return invalid_argument(str_cat("file stream: ", what, " at byte ", consumed_ + position_),
                           "the sender is broken or speaks another version of the format");
 }

@@ -139,7 +139,7 @@ class FileStreamReader {
 
  private:
   Status fill();
-  Status malformed(std::string what);
+  Status malformed(std::string_view what);
   Result<uint8_t> read_byte();
   Result<uint64_t> read_varint();
   Result<std::string> read_bytes(size_t limit, std::string_view what);

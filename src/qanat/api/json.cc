@@ -148,9 +148,8 @@ class ValueReader {
 
   Status read_uint(const Type& type, const Json& json, void* out) {
     uint64_t value = 0;
-    if (json.is_number_unsigned()) {
-      value = json.template get<uint64_t>();
-    } else if (json.is_number_integer() && json.template get<int64_t>() >= 0) {
+    if (json.is_number_unsigned() ||
+        (json.is_number_integer() && json.template get<int64_t>() >= 0)) {
       value = json.template get<uint64_t>();
     } else if (!number_from_string(json, value)) {
       return expected("an integer that is not negative", json);
@@ -411,7 +410,7 @@ class ValueWriter {
     std::string pretty = json.is_discarded() ? std::string("null") : json.dump(indent_);
     for (char c : pretty) {
       out_ += c;
-      if (c == '\n') out_.append(static_cast<size_t>(depth_ * indent_), ' ');
+      if (c == '\n') out_.append(static_cast<size_t>(depth_) * static_cast<size_t>(indent_), ' ');
     }
   }
   void write_list(const Type& type, const void* value) {
@@ -477,7 +476,7 @@ class ValueWriter {
   void new_line() {
     if (indent_ == 0) return;
     out_ += '\n';
-    out_.append(static_cast<size_t>(depth_ * indent_), ' ');
+    out_.append(static_cast<size_t>(depth_) * static_cast<size_t>(indent_), ' ');
   }
 
   const int indent_;

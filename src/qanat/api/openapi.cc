@@ -96,7 +96,7 @@ std::string operation(const Route& route, const std::vector<std::string>& names,
                             ",\"description\":", json_string(description));
   if (route.right == Right::kPublic) out += ",\"security\":[]";
   std::string parameters;
-  auto add = [&parameters](std::string text) {
+  auto add = [&parameters](const std::string& text) {
     str_append(parameters, parameters.empty() ? "" : ",", text);
   };
   for (const std::string& name : names) add(parameter_json(name, "path", true, "string", ""));

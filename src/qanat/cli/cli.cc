@@ -1,6 +1,10 @@
 #include "qanat/cli/cli.h"
 
+#include <fcntl.h>
+#include <unistd.h>
+
 #include <CLI/CLI.hpp>
+#include <cerrno>
 
 #include "qanat/api/describe.h"
 #include "qanat/base/string.h"
@@ -176,6 +180,22 @@ Result<api::Address> Cli::name(const std::string& text) const {
   QANAT_ASSIGN_OR_RETURN(api::Address address, api::parse_name_address(text));
   if (!names_project(text)) address.project = project();
   return address;
+}
+
+Result<std::string> read_whole(const std::string& file) {
+  const int fd = file == "-" ? STDIN_FILENO : ::open(file.c_str(), O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return errno_status(errno, file);
+  std::string text;
+  char buffer[65536];
+  ssize_t got = 0;
+  do {
+    got = ::read(fd, buffer, sizeof buffer);
+    if (got > 0) text.append(buffer, static_cast<size_t>(got));
+  } while (got > 0 || (got < 0 && errno == EINTR));
+  const int error = errno;
+  if (fd != STDIN_FILENO) ::close(fd);
+  if (got < 0) return errno_status(error, file);
+  return text;
 }
 
 }  // namespace qanat::cli

@@ -100,4 +100,7 @@ void add_fsck_command(Cli& cli);
 // "-o" of lists and inspections.
 inline constexpr const char* kFormatHelp = "table, wide, json, yaml or name";
 
+// All bytes of a file, or of standard input for "-".
+Result<std::string> read_whole(const std::string& file);
+
 }  // namespace qanat::cli

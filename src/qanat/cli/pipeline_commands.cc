@@ -19,17 +19,6 @@ struct Arguments {
   bool force = false;
 };
 
-Result<std::string> read_all(const std::string& file) {
-  FILE* in = file == "-" ? stdin : std::fopen(file.c_str(), "re");
-  if (in == nullptr) return errno_status(errno, file);
-  std::string text;
-  char buffer[65536];
-  size_t got = 0;
-  while ((got = std::fread(buffer, 1, sizeof buffer, in)) > 0) text.append(buffer, got);
-  if (in != stdin) std::fclose(in);
-  return text;
-}
-
 std::string show_workers(const api::PipelineInfo& p) {
   return str_cat(p.workers.running, "/", p.workers.wanted);
 }
@@ -80,7 +69,7 @@ void add_making(Cli& cli) {
       .option("-f,--file", a->file, "The file; - for standard input")
       .example("qanat create pipeline -f edges.json")
       .run([&cli, a]() -> Status {
-        QANAT_ASSIGN_OR_RETURN(std::string text, read_all(a->file));
+        QANAT_ASSIGN_OR_RETURN(std::string text, read_whole(a->file));
         QANAT_ASSIGN_OR_RETURN(Connection * server, cli.connection());
         QANAT_ASSIGN_OR_RETURN(
             const std::string answer,
@@ -97,7 +86,7 @@ void add_making(Cli& cli) {
       .flag("--reprocess", a->reprocess, "Compute everything again")
       .flag("--keep-results", a->keep_results, "Accept the results of the old code as they are")
       .run([&cli, a]() -> Status {
-        QANAT_ASSIGN_OR_RETURN(std::string text, read_all(a->file));
+        QANAT_ASSIGN_OR_RETURN(std::string text, read_whole(a->file));
         QANAT_ASSIGN_OR_RETURN(Connection * server, cli.connection());
         QANAT_ASSIGN_OR_RETURN(const std::string answer,
                                server->call("update_pipelines", {{"project", cli.project()}},
@@ -115,7 +104,7 @@ void add_making(Cli& cli) {
       .option("-o,--output", cli.output(), kFormatHelp)
       .run([&cli, a]() -> Status {
         QANAT_ASSIGN_OR_RETURN(const Format format, cli.format());
-        QANAT_ASSIGN_OR_RETURN(std::string text, read_all(a->file));
+        QANAT_ASSIGN_OR_RETURN(std::string text, read_whole(a->file));
         QANAT_ASSIGN_OR_RETURN(const auto found, validate(cli, std::move(text)));
         if (format == Format::kJson || format == Format::kYaml) {
           QANAT_RETURN_IF_ERROR(print_item(format, found, {}, ""));

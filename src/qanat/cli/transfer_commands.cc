@@ -117,20 +117,11 @@ Status put_one(Cli& cli, api::Address address, const std::string& source, const 
 }
 
 Result<std::vector<std::string>> read_list(const std::string& file) {
-  FILE* in = file == "-" ? stdin : std::fopen(file.c_str(), "re");
-  if (in == nullptr) return errno_status(errno, file);
+  QANAT_ASSIGN_OR_RETURN(const std::string text, read_whole(file));
   std::vector<std::string> lines;
-  std::string line;
-  for (int c = std::fgetc(in);; c = std::fgetc(in)) {
-    if (c != '\n' && c != EOF) {
-      line.push_back(static_cast<char>(c));
-      continue;
-    }
+  for (const std::string_view line : split(text, '\n')) {
     if (!trim(line).empty()) lines.emplace_back(trim(line));
-    line.clear();
-    if (c == EOF) break;
   }
-  if (in != stdin) std::fclose(in);
   return lines;
 }
 

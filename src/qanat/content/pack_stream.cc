@@ -8,7 +8,7 @@
 namespace qanat::content {
 
 PackStream::PackStream(object::ObjectStore* objects, object::ObjectStore::CreateOptions options,
-                       std::string project, uint64_t epoch)
+                       const std::string& project, uint64_t epoch)
     : objects_(objects),
       options_(options),
       writer_([this](std::string_view bytes) { return take(bytes); }, nullptr) {

@@ -24,7 +24,7 @@ class PackStream {
  public:
   // Borrowed: objects.
   PackStream(object::ObjectStore* objects, object::ObjectStore::CreateOptions options,
-             std::string project, uint64_t epoch);
+             const std::string& project, uint64_t epoch);
 
   const chunk::PackId& id() const { return id_; }
 

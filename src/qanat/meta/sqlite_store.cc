@@ -2,6 +2,7 @@
 
 #include <deque>
 #include <future>
+#include <map>
 #include <thread>
 
 #include "qanat/base/counters.h"

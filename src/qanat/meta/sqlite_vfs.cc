@@ -3,6 +3,7 @@
 #include <sqlite3.h>
 
 #include <cstring>
+#include <map>
 #include <new>
 
 #include "qanat/base/counters.h"

@@ -33,8 +33,8 @@ struct Message {
   }
 };
 
-template <bool isRequest>
-class Parser : public http::basic_parser<isRequest> {
+template <bool is_request>
+class Parser : public http::basic_parser<is_request> {
  public:
   explicit Parser(Message& message) : message_(message) {}
 

@@ -70,7 +70,7 @@ class PendingCore {
 // The shared part of an EventStream.
 class StreamCore {
  public:
-  StreamCore(std::weak_ptr<ServerLoop> loop, uint64_t connection, StreamOptions options);
+  StreamCore(std::weak_ptr<ServerLoop> loop, uint64_t connection, const StreamOptions& options);
 
   Status send(std::string bytes);
   void close();

@@ -101,7 +101,8 @@ std::string format_event(const Event& event) {
   return out;
 }
 
-StreamCore::StreamCore(std::weak_ptr<ServerLoop> loop, uint64_t connection, StreamOptions options)
+StreamCore::StreamCore(std::weak_ptr<ServerLoop> loop, uint64_t connection,
+                       const StreamOptions& options)
     : loop_(std::move(loop)),
       connection_(connection),
       max_queued_bytes_(options.max_queued_bytes),
@@ -132,7 +133,11 @@ Status StreamCore::send(std::string bytes) {
     wake();
     return resource_exhausted("the consumer of the event stream is too slow");
   }
-  queue_ += bytes;
+  if (queue_.empty()) {
+    queue_ = std::move(bytes);
+  } else {
+    queue_ += bytes;
+  }
   wake();
   return ok_status();
 }

@@ -16,8 +16,8 @@ namespace {
 constexpr int64_t kReadAgainMs = 60'000;
 constexpr uint64_t kMaxFileBytes = 1 << 20;
 
-std::string or_else(std::string value, std::string otherwise) {
-  return value.empty() ? std::move(otherwise) : value;
+const std::string& or_else(const std::string& value, const std::string& otherwise) {
+  return value.empty() ? otherwise : value;
 }
 
 // An absent file is an empty one.

@@ -313,6 +313,7 @@ Result<StoreAnswer> S3Service::read(StoreRequest& request, const std::string& ke
   bool forbidden = false;
   request.forbidden = &forbidden;
   Result<StoreAnswer> answer = client_.run(request, check);
+  request.forbidden = nullptr;
   if (answer.ok()) {
     has_read_ = true;
     return answer;

@@ -112,8 +112,8 @@ class Controller : public std::enable_shared_from_this<Controller> {
                        Inputs& inputs) const;
   Status plan_and_start(std::shared_ptr<const CompiledSpec> spec, const Waiting& next,
                         Inputs inputs);
-  Status start_run(std::shared_ptr<const CompiledSpec> spec, JobRecord record, int64_t revision,
-                   bool resumed);
+  Status start_run(const std::shared_ptr<const CompiledSpec>& spec, JobRecord record,
+                   int64_t revision, bool resumed);
   Status finish(JobRun& run);
   // Whether results of version `base_version` are accepted as those of `spec`, a later one.
   Result<bool> keeps_results_of(int64_t base_version, SpecRecord spec) const;

@@ -159,7 +159,7 @@ Status Controller::plan_and_start(std::shared_ptr<const CompiledSpec> spec, cons
                            services_.meta->commit(std::move(transaction)));
     if (result.succeeded) {
       writer->committed(result.revision);
-      return start_run(std::move(spec), std::move(record), result.revision, false);
+      return start_run(spec, std::move(record), result.revision, false);
     }
     int64_t now = 0;
     QANAT_RETURN_IF_ERROR(job_at(next.wave, &now).status());
@@ -186,7 +186,7 @@ Result<bool> Controller::keeps_results_of(int64_t base_version, SpecRecord spec)
   return true;
 }
 
-Status Controller::start_run(std::shared_ptr<const CompiledSpec> spec, JobRecord record,
+Status Controller::start_run(const std::shared_ptr<const CompiledSpec>& spec, JobRecord record,
                              int64_t revision, bool resumed) {
   content::MapRoot base_table;
   if (record.base_wave != 0) {

@@ -47,7 +47,7 @@ bool Retry::again(const Status& status) {
 
 ServerClient::ServerClient(std::string socket_path) : socket_path_(std::move(socket_path)) {}
 
-net::ClientRequest ServerClient::request(net::Method method, std::string target) const {
+net::ClientRequest ServerClient::request(net::Method method, std::string_view target) const {
   net::ClientRequest request;
   request.method = method;
   request.unix_socket = socket_path_;

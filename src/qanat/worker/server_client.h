@@ -46,7 +46,7 @@ class ServerClient {
   void abort() { cancel_->cancel(); }
 
  private:
-  net::ClientRequest request(net::Method method, std::string target) const;
+  net::ClientRequest request(net::Method method, std::string_view target) const;
   Result<std::string> call(const net::ClientRequest& request, size_t limit, int* http_status);
 
   const std::string socket_path_;

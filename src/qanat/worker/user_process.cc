@@ -301,8 +301,8 @@ CommandResult UserProcesses::run(const CommandSpec& spec, const OutputSink& sink
                                  const Cancellation& cancel) {
   CommandResult result;
   Fd in_read, in_write, out_read, out_write, err_read, err_write;
-  for (Status status : {make_pipe(in_read, in_write), make_pipe(out_read, out_write),
-                        make_pipe(err_read, err_write)}) {
+  for (const Status& status : {make_pipe(in_read, in_write), make_pipe(out_read, out_write),
+                               make_pipe(err_read, err_write)}) {
     if (!status.ok()) {
       result.start_error = status;
       return result;

@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import random
 import re
 import signal
 import socket
@@ -376,6 +377,28 @@ class Files(OneServer):
             table = server.run("fsck", "--data").stdout
             self.assertRegex(table, r"^WHAT +WHERE +TOUCHES\n.*is damaged.*/dir/")
             self.assertEqual(server.run("fsck", "--project", "nothing").returncode, 1)
+
+    def test_a_job_whose_input_is_damaged_fails_and_says_so(self):
+        with Server() as server:
+            server.qanat("create", "repo", "in")
+            server.create_pipeline({**COPY, "transform": {**COPY["transform"], "cmd": ["sh", "-c", "cp /pfs/in/* /pfs/out/"]}})
+            server.qanat("stop", "pipeline", "copy")
+            for name, size in (("good", 100), ("small", 5000), ("large", 3_000_000)):
+                server.put("in", "/" + name, random.Random(name).randbytes(size).hex())
+            server.stop()
+            packs = [os.path.join(folder, f) for folder, _, files in os.walk(os.path.join(server.data, "objects", "packs")) for f in files]
+            for pack in packs:
+                if os.path.getsize(pack) > 3000:
+                    with open(pack, "r+b") as f:
+                        f.seek(1000)
+                        byte = f.read(1)[0]
+                        f.seek(1000)
+                        f.write(bytes([byte ^ 0xff]))
+            server.start()
+            server.qanat("start", "pipeline", "copy")
+            job = wait_until(lambda: [j for j in server.jobs("copy") if j["state"] == "FAILURE"], "the job fails")[0]
+            self.assertIn("its input cannot be read", job["reason"])
+            self.assertEqual((job["datums"]["processed"], job["datums"]["failed"]), (1, 2), job)
 
     def test_open_commits(self):
         self.repo("open")

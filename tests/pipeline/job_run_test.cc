@@ -336,6 +336,31 @@ TEST_F(JobRunTest, ADatumThatKillsItsWorkersOfMemoryFailsAfterItsTries) {
   EXPECT_EQ(lease("w4"), other) << "a lost machine is no try";
 }
 
+// A worker asks for more while its last datum runs: whatever it asks, one that may have killed a
+// worker is alone with it.
+TEST_F(JobRunTest, AWorkerThatAsksAheadDoesNotHideWhichDatumKillsIt) {
+  spec_.datum_tries = 2;
+  plan(2);
+  open();
+  for (int worker = 0; worker < 8 && journal().empty(); ++worker) {
+    const std::string name = str_cat("w", worker);
+    Strings held = lease(name, 1);
+    for (const std::string& more : lease(name, 1)) held.push_back(more);
+    ASSERT_FALSE(held.empty());
+    EXPECT_LE(held.size(), worker == 0 ? 2u : 1u);
+    must(run_->worker_lost(name, true, "over memory"));
+  }
+  EXPECT_EQ(journal().size(), 1u);
+}
+
+TEST_F(JobRunTest, AReportToARunThatIsOpenedAgainIsToComeAgain) {
+  plan(1);
+  open();
+  const Strings ids = lease("w");
+  run_->cancel(JobState::kKilled, "");
+  EXPECT_EQ(report(ids).code(), Code::kUnavailable);
+}
+
 TEST_F(JobRunTest, WhatAWorkerCouldNotBeToldIsLeasedAgainAsIfNew) {
   plan(3);
   open();

@@ -44,8 +44,8 @@ TEST(LeaseTable, WhatALostWorkerHeldGoesFirstAndAlone) {
   table.lease("a", 2, 0);
   EXPECT_EQ(table.release("a").size(), 2u);
   EXPECT_EQ(table.lease("b", 4, 0).size(), 1u);
-  EXPECT_EQ(table.lease("b", 4, 0).size(), 1u);
-  EXPECT_EQ(ids(table.lease("b", 4, 0)), (Ids{"d2", "d3"}));
+  EXPECT_EQ(table.lease("c", 4, 0).size(), 1u);
+  EXPECT_EQ(ids(table.lease("d", 4, 0)), (Ids{"d2", "d3"}));
 }
 
 TEST(LeaseTable, LeasesRunOutUnlessRenewed) {
@@ -71,6 +71,25 @@ TEST(LeaseTable, WhatAWorkerNeverHeardOfWaitsAsBefore) {
   EXPECT_EQ(ids(table.lease("b", 2, 0)), (Ids{"d1", "d2"}));
   table.give_back("a", {"d1"});  // not a's any more
   EXPECT_EQ(table.running().at("d1"), "b");
+}
+
+TEST(LeaseTable, ADatumWhoseWorkerWasLostIsAloneWithTheNext) {
+  LeaseTable table(kTtl);
+  for (int i = 0; i < 4; ++i) table.add(ticket(i), 0);
+  EXPECT_EQ(ids(table.lease("lost", 1, 0)), (Ids{"d0"}));
+  EXPECT_EQ(ids(table.lease("busy", 1, 0)), (Ids{"d1"}));
+  EXPECT_FALSE(table.one_waits_for_a_free_worker());
+  table.release("lost");
+  EXPECT_TRUE(table.one_waits_for_a_free_worker());
+  EXPECT_EQ(ids(table.lease("busy", 1, 0)), (Ids{"d2"})) << "past the one that is to be alone";
+  EXPECT_EQ(ids(table.lease("free", 8, 0)), (Ids{"d0"}));
+  EXPECT_TRUE(table.lease("free", 8, 0).empty()) << "nothing besides";
+  table.complete("d0");
+  EXPECT_EQ(ids(table.lease("free", 8, 0)), (Ids{"d3"}));
+  table.release("busy");
+  EXPECT_TRUE(table.lease("free", 8, 0).empty()) << "not while it holds another";
+  table.complete("d3");
+  EXPECT_EQ(table.lease("free", 8, 0).size(), 1u);
 }
 
 TEST(LeaseTable, MemoryCountsForTheDatumThatWasAlone) {

@@ -176,10 +176,12 @@ void FakeServer::handle(net::Request& request, net::Response& response) {
     api::RenewAnswer answer;
     answer.follow = follow_;
     for (const api::HeldDatums& held : renewal->held) {
+      api::HeldDatums cancelled{held.job, {}};
       for (const std::string& id : held.datums) {
         renewed_.insert(id);
-        if (cancelled_.count(id) > 0) answer.cancelled.push_back(id);
+        if (cancelled_.count(id) > 0) cancelled.datums.push_back(id);
       }
+      if (!cancelled.datums.empty()) answer.cancelled.push_back(std::move(cancelled));
     }
     send_json(response, api::json_text(answer));
   } else if (path == "/worker/v1/logs") {

@@ -31,7 +31,7 @@
 
 namespace qanat::api {
 
-inline constexpr int32_t kWorkerProtocol = 1;
+inline constexpr int32_t kWorkerProtocol = 2;
 
 struct HelloRequest {
   std::string credential;
@@ -254,13 +254,15 @@ void describe(V& v, RenewRequest& t) {
 }
 
 struct RenewAnswer {
-  std::vector<std::string> cancelled;
+  std::vector<HeldDatums> cancelled;
   bool follow = false;
 };
 template <class V>
 void describe(V& v, RenewAnswer& t) {
   v.type("WorkerRenewAnswer", "");
-  v.optional("cancelled", t.cancelled, "Datums to give up at once, their processes killed.");
+  v.optional(
+      "cancelled", t.cancelled,
+      "Datums to give up at once, their processes killed. (A datum has one id in all jobs.)");
   v.optional("follow", t.follow, "Somebody follows this pipeline's log: send lines as they come.");
 }
 

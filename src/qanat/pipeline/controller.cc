@@ -289,16 +289,19 @@ Result<bool> Controller::advance() {
     if (!waves_.empty()) next = waves_.front();
   }
   if (run) {
-    if (!run->idle()) return false;
+    if (!run->idle()) {
+      if (run->has_waiting()) peers_.work_available(group());
+      return false;
+    }
     // Given up without a reason: its wave is planned again, with the spec in force now (see begin).
     const auto cancelled = run->cancelled();
     if (!cancelled || !cancelled->reason.empty()) {
       // A transaction of ours whose answer was lost may have ended the job, or moved its journal:
       // then what meta says is taken up below.
       int64_t revision = 0;
-      const int64_t known = run->mod_revision();
-      QANAT_ASSIGN_OR_RETURN(const auto stored, job_at(run->record().wave, &revision));
-      if (stored && !is_final(stored->state) && revision == known)
+      const JobRun::Stored known = run->stored();
+      QANAT_ASSIGN_OR_RETURN(const auto stored, job_at(known.record.wave, &revision));
+      if (stored && !is_final(stored->state) && revision == known.mod_revision)
         QANAT_RETURN_IF_ERROR(finish(*run));
     }
     {

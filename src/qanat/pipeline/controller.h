@@ -128,6 +128,8 @@ class Controller : public std::enable_shared_from_this<Controller> {
     content::TreeRoot root;               // of the output commit
     std::optional<int64_t> job_revision;  // nothing: the record is new
   };
+  // kConflict if the pipeline has another version by now; the change is taken up.
+  Status check_in_force(const CompiledSpec& spec, const PipelineRecord& stored);
   Status commit_end(Ending ending, const CompiledSpec& spec, content::ContentWriter* writer,
                     std::vector<content::SegmentRegistration> segments);
   Result<std::vector<content::SegmentRegistration>> write_results(content::ContentStore& content,

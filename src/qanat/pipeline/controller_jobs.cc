@@ -148,12 +148,17 @@ Status Controller::plan_and_start(std::shared_ptr<const CompiledSpec> spec, cons
     return conflict("the job was ended meanwhile");
   if (existing) record.created_ms = existing->created_ms;
   const std::string key = job_key(project_, name_, next.wave);
+  const std::string pipeline = pipeline_key(project_, name_);
   while (true) {
+    QANAT_ASSIGN_OR_RETURN(const auto stored, services_.meta->get(pipeline));
+    if (!stored) return conflict(str_cat("pipeline ", name_, " was deleted"));
+    QANAT_ASSIGN_OR_RETURN(const auto in_force, decode<PipelineRecord>(pipeline, stored->value));
+    QANAT_RETURN_IF_ERROR(check_in_force(*spec, in_force));
     QANAT_RETURN_IF_ERROR(writer->flush());
     meta::Transaction transaction;
     writer->add_to(&transaction);
     transaction.when(meta::mod_revision_is(key, revision))
-        .when(meta::key_present(pipeline_key(project_, name_)))
+        .when(meta::mod_revision_is(pipeline, stored->mod_revision))
         .put(key, encode(record));
     QANAT_ASSIGN_OR_RETURN(const meta::TransactionResult result,
                            services_.meta->commit(std::move(transaction)));
@@ -165,8 +170,6 @@ Status Controller::plan_and_start(std::shared_ptr<const CompiledSpec> spec, cons
     QANAT_RETURN_IF_ERROR(job_at(next.wave, &now).status());
     if (now != revision)
       return conflict(str_cat("the record of job ", name_, "@", next.id, " has changed"));
-    QANAT_ASSIGN_OR_RETURN(const auto pipeline, services_.meta->get(pipeline_key(project_, name_)));
-    if (!pipeline) return conflict(str_cat("pipeline ", name_, " was deleted"));
     QANAT_RETURN_IF_ERROR(writer->recheck());
   }
 }
@@ -252,8 +255,7 @@ Status Controller::finish(JobRun& run) {
     spec = run_spec_;
   }
   QANAT_ASSIGN_OR_RETURN(content::ContentStore * content, services_.contents->project(project_));
-  JobRecord record = run.record();
-  const int64_t revision = run.mod_revision();
+  auto [record, revision] = run.stored();
 
   FoldRequest request;
   request.job = record.id;
@@ -376,6 +378,12 @@ Status Controller::end_unrun(const Waiting& next, const CompiledSpec& spec, JobS
   return commit_end({std::move(record), std::move(root), revision}, spec, nullptr, {});
 }
 
+Status Controller::check_in_force(const CompiledSpec& spec, const PipelineRecord& stored) {
+  if (stored.version == spec.record.version) return ok_status();
+  changed(stored);
+  return conflict(str_cat("pipeline ", name_, " was updated meanwhile"));
+}
+
 Status Controller::commit_end(Ending ending, const CompiledSpec& spec,
                               content::ContentWriter* writer,
                               std::vector<content::SegmentRegistration> segments) {
@@ -413,6 +421,7 @@ Status Controller::commit_end(Ending ending, const CompiledSpec& spec,
     }
     QANAT_ASSIGN_OR_RETURN(PipelineRecord record,
                            decode<PipelineRecord>(pipeline, pipeline_value->value));
+    QANAT_RETURN_IF_ERROR(check_in_force(spec, record));
     record.last_wave = std::max(record.last_wave, job.wave);
     if (job.state == JobState::kSuccess) record.base_wave = job.wave;
     QANAT_ASSIGN_OR_RETURN(meta::Transaction transaction,

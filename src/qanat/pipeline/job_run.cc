@@ -21,7 +21,7 @@ constexpr size_t kReportCost = 512;  // a journal entry and what is kept of it m
 
 JobRun::JobRun(const Services& services, std::string project, std::string pipeline,
                const api::PipelineSpec& spec, JobRecord record, int64_t mod_revision,
-               content::MapRoot base_table, bool resumed, std::function<void()> on_idle)
+               content::MapRoot base_table, bool resumed, std::function<void()> on_change)
     : services_(services),
       project_(std::move(project)),
       pipeline_(std::move(pipeline)),
@@ -30,7 +30,7 @@ JobRun::JobRun(const Services& services, std::string project, std::string pipeli
       base_table_(std::move(base_table)),
       plan_(content::MapRoot::from_text(record.plan).value_or({})),
       resumed_(resumed),
-      on_idle_(std::move(on_idle)),
+      on_change_(std::move(on_change)),
       record_(std::move(record)),
       mod_revision_(mod_revision),
       leases_(kLeaseTtlMs, resumed ? services.clock->monotonic_ms() + kAdoptMs : 0) {
@@ -41,11 +41,11 @@ Result<std::shared_ptr<JobRun>> JobRun::open(const Services& services, std::stri
                                              std::string pipeline, const api::PipelineSpec& spec,
                                              JobRecord record, int64_t mod_revision,
                                              content::MapRoot base_table, bool resumed,
-                                             std::function<void()> on_idle) {
+                                             std::function<void()> on_change) {
   QANAT_RETURN_IF_ERROR(content::MapRoot::from_text(record.plan).status());
   std::shared_ptr<JobRun> run(new JobRun(services, std::move(project), std::move(pipeline), spec,
                                          std::move(record), mod_revision, std::move(base_table),
-                                         resumed, std::move(on_idle)));
+                                         resumed, std::move(on_change)));
   Gatherer<Report>::Options gather;
   gather.every_ms = kGatherMs;
   gather.max_cost = kMaxGroupBytes;
@@ -93,7 +93,11 @@ Status JobRun::refill() {
 }
 
 Result<const Ticket*> JobRun::find_in_hand(const std::string& datum) {
-  if (cancelled_) return nullptr;
+  if (cancelled_) {
+    if (cancelled_->reason.empty())
+      return unavailable(str_cat("job ", id_, " is being opened again"), "try again");
+    return nullptr;
+  }
   const Ticket* ticket = leases_.find(datum);
   if (ticket == nullptr && resumed_) {
     while (!exhausted_ && ticket == nullptr && leases_.waiting() + leases_.leased() < kMaxInHand) {
@@ -113,13 +117,13 @@ Status JobRun::fill_window() {
       visit_pending(
           content->blobs(), base_table_, plan_, cursor_,
           [&](std::string_view sort_key, const DatumRow& row) REQUIRES(mutex_) -> Result<bool> {
-            cursor_ = sort_key;
             if (journalled_) {
               while (journalled_->valid() && journalled_->key() < sort_key) {
                 QANAT_RETURN_IF_ERROR(journalled_->next());
               }
-              if (journalled_->valid() && journalled_->key() == sort_key) return true;
             }
+            cursor_ = sort_key;  // not before: after an error this one comes again
+            if (journalled_ && journalled_->valid() && journalled_->key() == sort_key) return true;
             leases_.add(Ticket{std::string(sort_key), row, datum_id(sort_key).to_hex(), 0}, now);
             return ++added < kWindow;
           }));
@@ -358,7 +362,7 @@ JobRun::Outcome JobRun::try_commit(std::vector<Report>& group, Next& next) {
 }
 
 void JobRun::commit(std::vector<Report> group) {
-  bool idle = false;
+  bool changed = false;
   {
     MutexLock journal_lock(journal_mutex_);
     while (true) {
@@ -380,7 +384,7 @@ void JobRun::commit(std::vector<Report> group) {
       const Status refilled = refill();
       if (!refilled.ok())
         log_warning("datums of a job cannot be read", {{"job", id_}, {"error", refilled}});
-      idle = idle_locked();
+      changed = idle_locked() || leases_.one_waits_for_a_free_worker();
       break;
     }
   }
@@ -391,7 +395,7 @@ void JobRun::commit(std::vector<Report> group) {
       report.answer(report.status);
     }
   }
-  if (idle) on_idle_();
+  if (changed) on_change_();
 }
 
 std::vector<std::string> JobRun::renew(const std::string& worker,
@@ -460,7 +464,7 @@ void JobRun::cancel(JobState state, std::string reason) {
     if (cancelled_) return;
     cancelled_ = Cancelled{state, std::move(reason)};
   }
-  on_idle_();
+  on_change_();
 }
 
 Status JobRun::stop(const std::string& reason) {
@@ -517,9 +521,9 @@ JobRecord JobRun::record(int64_t* running) const {
   return record_;
 }
 
-int64_t JobRun::mod_revision() const {
+JobRun::Stored JobRun::stored() const {
   MutexLock lock(mutex_);
-  return mod_revision_;
+  return {record_, mod_revision_};
 }
 
 std::map<std::string, std::string> JobRun::running() const {

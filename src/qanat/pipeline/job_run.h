@@ -52,13 +52,14 @@ class JobRun : public std::enable_shared_from_this<JobRun> {
 
   // `record` is in state RUNNING and is in meta with `mod_revision`. `base_table` is what its plan
   // was made from. `resumed`: the job was begun before (by a server that was restarted, say); its
-  // journal is read, and workers may hold its datums. `on_idle` is called, with no lock held, when
-  // the last datum is done.
+  // journal is read, and workers may hold its datums. `on_change` is called, with no lock held,
+  // when the last datum is done, and when a worker has become free for one that is to be alone with
+  // it.
   static Result<std::shared_ptr<JobRun>> open(const Services& services, std::string project,
                                               std::string pipeline, const api::PipelineSpec& spec,
                                               JobRecord record, int64_t mod_revision,
                                               content::MapRoot base_table, bool resumed,
-                                              std::function<void()> on_idle);
+                                              std::function<void()> on_change);
 
   const std::string& project() const { return project_; }
   const std::string& pipeline() const { return pipeline_; }
@@ -100,9 +101,9 @@ class JobRun : public std::enable_shared_from_this<JobRun> {
   // available.
   bool tick();
 
-  // No more datums are handed out, and workers are told to give up theirs; then on_idle is called.
-  // The first reason stays. Without a reason the run is over but the job is not: it will be opened
-  // or planned again.
+  // No more datums are handed out, and workers are told to give up theirs; then on_change is
+  // called. The first reason stays. Without a reason the run is over but the job is not: it will be
+  // opened or planned again.
   void cancel(JobState state, std::string reason);
   // Cancels as KILLED, durably. kFailedPrecondition if the job has ended.
   Status stop(const std::string& reason);
@@ -117,14 +118,19 @@ class JobRun : public std::enable_shared_from_this<JobRun> {
 
   // The record as it is now in meta (or about to be), and the number of datums with workers.
   JobRecord record(int64_t* running = nullptr) const;
-  int64_t mod_revision() const;
+  // The record, and the revision in meta that it has.
+  struct Stored {
+    JobRecord record;
+    int64_t mod_revision = 0;
+  };
+  Stored stored() const;
   // Datum id -> worker.
   std::map<std::string, std::string> running() const;
 
  private:
   JobRun(const Services& services, std::string project, std::string pipeline,
          const api::PipelineSpec& spec, JobRecord record, int64_t mod_revision,
-         content::MapRoot base_table, bool resumed, std::function<void()> on_idle);
+         content::MapRoot base_table, bool resumed, std::function<void()> on_change);
   Status read_journal_keys();
   // Fills the window if no datum waits.
   Status refill() REQUIRES(mutex_);
@@ -168,7 +174,7 @@ class JobRun : public std::enable_shared_from_this<JobRun> {
   const content::MapRoot base_table_;
   const content::MapRoot plan_;
   const bool resumed_;
-  const std::function<void()> on_idle_;
+  const std::function<void()> on_change_;
 
   Mutex journal_mutex_;
   mutable Mutex mutex_ ACQUIRED_AFTER(journal_mutex_);

@@ -49,13 +49,25 @@ void LeaseTable::add(Ticket ticket, int64_t now_ms) {
 std::vector<const Ticket*> LeaseTable::lease(const std::string& worker, size_t max,
                                              int64_t now_ms) {
   std::vector<const Ticket*> given;
-  while (given.size() < max && !waiting_.empty()) {
-    Entry& entry = entries_.at(waiting_.front());
-    if (entry.ticket.restarts > 0 && !given.empty()) break;
-    waiting_.pop_front();
+  const auto held = held_.find(worker);
+  const bool busy = held != held_.end();
+  if (busy && std::ranges::any_of(held->second, [&](const std::string& id) {
+        return entries_.at(id).ticket.restarts > 0;
+      })) {
+    return given;
+  }
+  // Those whose workers were lost wait in front; a worker that may not have them looks past them.
+  for (auto next = waiting_.begin(); next != waiting_.end() && given.size() < max;) {
+    Entry& entry = entries_.at(*next);
+    const bool alone = entry.ticket.restarts > 0;
+    if (alone && (busy || !given.empty())) {
+      ++next;
+      continue;
+    }
+    next = waiting_.erase(next);
     give(entry, worker, now_ms);
     given.push_back(&entry.ticket);
-    if (entry.ticket.restarts > 0) break;
+    if (alone) break;
   }
   return given;
 }
@@ -148,6 +160,10 @@ size_t LeaseTable::expire(int64_t now_ms) {
 std::optional<int64_t> LeaseTable::next_expiry() const {
   if (expiries_.empty()) return std::nullopt;
   return expiries_.begin()->first;
+}
+
+bool LeaseTable::one_waits_for_a_free_worker() const {
+  return !waiting_.empty() && entries_.at(waiting_.front()).ticket.restarts > 0;
 }
 
 std::map<std::string, std::string> LeaseTable::running() const {

@@ -43,8 +43,9 @@ class LeaseTable {
   // with that worker at once.
   void add(Ticket ticket, int64_t now_ms);
 
-  // Hands the first `max` waiting datums to `worker`. A datum whose worker was lost before is
-  // handed out alone: if it takes the next worker down too, it is known which datum did it.
+  // Hands the first `max` waiting datums to `worker`. A datum whose worker was lost before is alone
+  // with the next one: it goes to a worker that holds nothing, and nothing else goes there until
+  // it is done. If it takes that worker down too, it is known which datum did it.
   std::vector<const Ticket*> lease(const std::string& worker, size_t max, int64_t now_ms);
 
   // Keeps what `worker` holds. A datum that is still waiting here, or not yet known (a restarted
@@ -69,6 +70,8 @@ class LeaseTable {
   // When expire() next has something to do; nothing when no datum is leased.
   std::optional<int64_t> next_expiry() const;
 
+  // The next one to be handed out is to be alone with its worker.
+  bool one_waits_for_a_free_worker() const;
   size_t waiting() const { return waiting_.size(); }
   size_t leased() const { return entries_.size() - waiting_.size(); }
   bool empty() const { return entries_.empty(); }

@@ -247,6 +247,7 @@ void WorkerHub::stop_waiting(const Worker& worker) {
 }
 
 void WorkerHub::work_available(const WorkerGroupId& group) {
+  std::string after;  // each worker is asked once, in the order of their ids
   while (true) {
     if (services_.leasing_paused && services_.leasing_paused()) return;
     const auto controller = find_(group);
@@ -256,9 +257,12 @@ void WorkerHub::work_available(const WorkerGroupId& group) {
     {
       MutexLock lock(mutex_);
       const auto found = parked_.find(group);
-      if (found == parked_.end() || found->second.empty()) return;
-      parked = std::move(found->second.begin()->second);
-      found->second.erase(found->second.begin());
+      if (found == parked_.end()) return;
+      const auto next = found->second.upper_bound(after);
+      if (next == found->second.end()) return;
+      after = next->first;
+      parked = std::move(next->second);
+      found->second.erase(next);
     }
     const auto spec = controller->spec();
     const auto workers = static_cast<size_t>(spec ? api::worker_count(spec->spec, 1) : 1);
@@ -272,10 +276,11 @@ void WorkerHub::work_available(const WorkerGroupId& group) {
       return;
     }
     if (leased->datums.empty()) {
-      // Somebody was quicker; the worker goes on waiting.
+      // Somebody was quicker, or what waits is not for this one (see LeaseTable::lease): it goes on
+      // waiting.
       MutexLock lock(mutex_);
       parked_[group].try_emplace(parked.worker.id, std::move(parked));
-      return;
+      continue;
     }
     if (!parked.answer(*leased)) run->take_back(parked.worker.id, *leased);
   }
@@ -372,11 +377,11 @@ api::RenewAnswer WorkerHub::renew(const Worker& worker, const api::RenewRequest&
   for (const api::HeldDatums& held : request.held) {
     const auto run = job(worker, held.job);
     if (run.ok()) {
-      const auto lost = (*run)->renew(worker.id, held.datums);
-      answer.cancelled.insert(answer.cancelled.end(), lost.begin(), lost.end());
+      auto lost = (*run)->renew(worker.id, held.datums);
+      if (!lost.empty()) answer.cancelled.push_back({held.job, std::move(lost)});
     } else if (run.code() != Code::kUnavailable) {
       // One that has not been begun again yet is left to the worker until it is known to be over.
-      answer.cancelled.insert(answer.cancelled.end(), held.datums.begin(), held.datums.end());
+      answer.cancelled.push_back(held);
     }
   }
   answer.follow = true;

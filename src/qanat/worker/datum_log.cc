@@ -11,6 +11,7 @@ namespace {
 constexpr size_t kMaxLine = 16 * 1024;
 constexpr size_t kMaxRecent = 8 * 1024;
 constexpr size_t kMaxLiveLines = 1000;
+constexpr size_t kMaxLiveBytes = 1 << 20;
 constexpr uint64_t kLineCost = 32;  // so that empty lines are bounded too
 
 // Where a line may be cut without splitting a character: at `limit`, or up to 3 bytes before.
@@ -100,8 +101,12 @@ void DatumLog::add(Stream& stream, std::string text) {
   line.number = static_cast<std::int64_t>(next_order_++);
   line.text = valid_utf8(std::move(text));
   if (live_) {
+    live_bytes_ += line.text.size();
     live_lines_.push_back(line);
-    if (live_lines_.size() > kMaxLiveLines) live_lines_.pop_front();
+    while (live_lines_.size() > kMaxLiveLines || live_bytes_ > kMaxLiveBytes) {
+      live_bytes_ -= live_lines_.front().text.size();
+      live_lines_.pop_front();
+    }
   }
   const uint64_t cost = line.text.size() + kLineCost;
   const auto order = static_cast<std::uint64_t>(line.number);
@@ -124,13 +129,16 @@ void DatumLog::add(Stream& stream, std::string text) {
 
 void DatumLog::set_live(bool live) {
   live_ = live;
-  if (!live) live_lines_.clear();
+  if (live) return;
+  live_lines_.clear();
+  live_bytes_ = 0;
 }
 
 std::vector<api::LogLine> DatumLog::take_live() {
   std::vector<api::LogLine> lines(std::make_move_iterator(live_lines_.begin()),
                                   std::make_move_iterator(live_lines_.end()));
   live_lines_.clear();
+  live_bytes_ = 0;
   return lines;
 }
 

@@ -66,6 +66,7 @@ class DatumLog {
   Stream streams_[3];  // 0: the worker's remarks
   bool live_ = false;
   std::deque<api::LogLine> live_lines_;
+  size_t live_bytes_ = 0;  // of their text
 };
 
 }  // namespace qanat::worker

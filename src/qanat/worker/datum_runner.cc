@@ -245,12 +245,18 @@ Result<RanDatum> DatumRunner::run(const FetchedDatum& datum, const Cancellation&
       ran.cancelled = true;
       return ran;
     }
-    if (!prepared.ok() && prepared.code() != Code::kResourceExhausted && found_account_.ok()) {
+    const bool damaged = prepared.code() == Code::kDataLoss;  // in the store: trying again is vain
+    if (!prepared.ok() && prepared.code() != Code::kResourceExhausted && !damaged &&
+        found_account_.ok()) {
       return prepared;
     }
     ran.report.attempts = number;
     if (prepared.ok()) {
       last = attempt(command, cancel, log, ran);
+    } else if (damaged) {
+      last = Attempt{.final = true,
+                     .reason = str_cat("its input cannot be read: ", prepared.message()),
+                     .hint = "`qanat fsck --data` names what is damaged and the files it touches"};
     } else if (!found_account_.ok()) {
       last = Attempt{.final = true, .reason = prepared.message(), .hint = prepared.hint()};
     } else {

@@ -1,7 +1,5 @@
 #include "qanat/worker/datums_in_hand.h"
 
-#include <algorithm>
-
 namespace qanat::worker {
 
 void DatumsInHand::add(const std::string& job, const std::string& datum) {
@@ -45,12 +43,15 @@ void DatumsInHand::stop_running() {
   cancel_ = nullptr;
 }
 
-void DatumsInHand::cancel(const std::vector<std::string>& datums) {
+void DatumsInHand::cancel(const std::vector<api::HeldDatums>& unwanted) {
   MutexLock lock(mutex_);
-  for (auto& [key, is_cancelled] : datums_) {
-    if (std::find(datums.begin(), datums.end(), key.second) == datums.end()) continue;
-    is_cancelled = true;
-    if (cancel_ != nullptr && key == running_) cancel_->cancel();
+  for (const api::HeldDatums& of_job : unwanted) {
+    for (const std::string& datum : of_job.datums) {
+      const auto found = datums_.find({of_job.job, datum});
+      if (found == datums_.end()) continue;
+      found->second = true;
+      if (cancel_ != nullptr && found->first == running_) cancel_->cancel();
+    }
   }
 }
 

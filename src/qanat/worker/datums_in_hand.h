@@ -28,8 +28,8 @@ class DatumsInHand {
       EXCLUDES(mutex_);
   void stop_running() EXCLUDES(mutex_);
 
-  // The server wants these no more, whatever their job.
-  void cancel(const std::vector<std::string>& datums) EXCLUDES(mutex_);
+  // The server wants these no more. Of another job the same datum stays.
+  void cancel(const std::vector<api::HeldDatums>& unwanted) EXCLUDES(mutex_);
 
  private:
   using Key = std::pair<std::string, std::string>;  // job, datum

@@ -129,6 +129,15 @@ void Fetcher::fetch(const api::LeaseAnswer& lease) {
       while (!status.ok() && !stopped_.load() && wanted() && retry.again(status)) {
         status = fetch_group(lease.job, group);
       }
+      if (status.code() == Code::kDataLoss) {
+        // One of them cannot be read at the server: each by itself when its turn comes, which
+        // shows whose fault it is.
+        for (FetchedDatum& datum : group) {
+          datum.in_memory = false;
+          datum.files = {};
+        }
+        status = ok_status();
+      }
       if (!status.ok()) {
         // The job is over or the datums are with another worker: the server's next answers will
         // tell. What was leased is let go.

@@ -19,8 +19,8 @@ namespace qanat::worker {
 namespace {
 
 constexpr int64_t kRenewRetryMs = 500;
-constexpr size_t kMaxLivePushes =
-    16;  // a follower that lags loses lines; the durable log has them all
+// A follower that lags loses lines; the durable log has them all.
+constexpr size_t kMaxLiveBytes = 1 << 20;
 
 #if defined(__x86_64__)
 constexpr const char* kArchitecture = "amd64";
@@ -29,6 +29,12 @@ constexpr const char* kArchitecture = "arm64";
 #else
 #error "name this architecture as container images do"
 #endif
+
+size_t bytes_of(const std::vector<api::LogLine>& lines) {
+  size_t bytes = 0;
+  for (const api::LogLine& line : lines) bytes += line.text.size() + sizeof line;
+  return bytes;
+}
 
 class WorkerLoop {
  public:
@@ -44,7 +50,9 @@ class WorkerLoop {
   Result<api::HelloAnswer> hello();
   void run_datums(DatumRunner& runner, Fetcher& fetcher, Uploader& uploader);
   void renew(int64_t every_ms);
-  void push_logs();
+  // Until there are no more, or it is time for something else.
+  void push_logs(int64_t until_ms);
+  api::LogPush drop_oldest_lines() REQUIRES(mutex_);
   void end(const Status& reason);
 
   const WorkerOptions options_;
@@ -60,6 +68,7 @@ class WorkerLoop {
   bool ending_ GUARDED_BY(mutex_) = false;
   Status reason_ GUARDED_BY(mutex_);
   std::deque<api::LogPush> live_ GUARDED_BY(mutex_);
+  size_t live_bytes_ GUARDED_BY(mutex_) = 0;
   int64_t last_contact_ms_ GUARDED_BY(mutex_) = 0;
   Fetcher* fetcher_ GUARDED_BY(mutex_) = nullptr;
 };
@@ -97,8 +106,9 @@ Status WorkerLoop::run() {
       [this](const std::string& job, const std::string& datum, std::vector<api::LogLine> lines) {
         if (!follow_.load()) return;
         MutexLock lock(mutex_);
+        live_bytes_ += bytes_of(lines);
         live_.push_back({job, datum, std::move(lines)});
-        if (live_.size() > kMaxLivePushes) live_.pop_front();
+        while (live_bytes_ > kMaxLiveBytes && live_.size() > 1) drop_oldest_lines();
         changed_.notify_all();
       },
       clock_);
@@ -190,7 +200,7 @@ void WorkerLoop::renew(int64_t every_ms) {
       if (ending_) return;
       logs = !live_.empty();
     }
-    if (logs) push_logs();
+    if (logs) push_logs(next_ms);
     if (clock_.monotonic_ms() < next_ms) continue;
     api::RenewRequest request;
     request.held = in_hand_.held();
@@ -213,14 +223,20 @@ void WorkerLoop::renew(int64_t every_ms) {
   }
 }
 
-void WorkerLoop::push_logs() {
-  while (true) {
+api::LogPush WorkerLoop::drop_oldest_lines() {
+  api::LogPush oldest = std::move(live_.front());
+  live_.pop_front();
+  live_bytes_ -= bytes_of(oldest.lines);
+  return oldest;
+}
+
+void WorkerLoop::push_logs(int64_t until_ms) {
+  while (clock_.monotonic_ms() < until_ms) {
     api::LogPush push;
     {
       MutexLock lock(mutex_);
       if (live_.empty()) return;
-      push = std::move(live_.front());
-      live_.pop_front();
+      push = drop_oldest_lines();
     }
     if (Status status = client_.logs(push); !status.ok()) {
       log_debug("live log lines lost", {{"error", status}});

@@ -27,6 +27,7 @@
 #include "qanat/net/resolver.h"
 #include "qanat/net/tls.h"
 #include "qanat/object/caching_object_store.h"
+#include "qanat/object/local_object_store.h"
 #include "qanat/object/object_store.h"
 #include "qanat/pipeline/gc_roots.h"
 #include "qanat/pipeline/pipelines.h"
@@ -148,11 +149,13 @@ class Server {
       }
     });
     http_->stop(net::Milliseconds(kGraceMs));
+    worker_http_->stop(net::Milliseconds(kGraceMs));
     // Streams that ended hand their last work to this pool; nothing new comes.
     if (events_) events_->wait_idle();
     gc_.reset();
     pipelines_.reset();
     gate_.reset();
+    worker_http_.reset();
     http_.reset();
     stopped.set_value();
     giving_up.join();
@@ -168,6 +171,8 @@ class Server {
     objects.client.resolver = net::system_resolver();
     QANAT_ASSIGN_OR_RETURN(objects.client.tls, net::tls_client({}));
     QANAT_ASSIGN_OR_RETURN(objects_, open_content_objects(*meta_, objects));
+    if (const auto* local = dynamic_cast<object::LocalObjectStore*>(objects_.get()))
+      hidden_.push_back(local->root());
     if (!options_.cache.empty()) QANAT_RETURN_IF_ERROR(open_cache());
     scratch_ = {&files, data_ + "/tmp"};
     QANAT_RETURN_IF_ERROR(files.remove_tree(scratch_.directory));
@@ -202,6 +207,7 @@ class Server {
     }
     QANAT_ASSIGN_OR_RETURN(const std::string folder,
                            absolute_folder(options_.cache.substr(0, comma)));
+    hidden_.push_back(folder);
     QANAT_ASSIGN_OR_RETURN(objects_, object::CachingObjectStore::open(
                                          std::move(objects_), posix_file_system(), folder, *size));
     return ok_status();
@@ -228,6 +234,10 @@ class Server {
     if (host.size() > 2 && host.front() == '[' && host.back() == ']')
       host = host.substr(1, host.size() - 2);
     QANAT_ASSIGN_OR_RETURN(http_, net::HttpServer::create({}));
+    // Workers have a server of their own: whatever user code does to its sockets, and however long
+    // inputs and results travel, the API has its threads.
+    QANAT_ASSIGN_OR_RETURN(worker_http_, net::HttpServer::create({.max_handler_threads = 64,
+                                                                  .max_connections = 16'384}));
     events_ = std::make_unique<ThreadPool>("events", 4, 65536);
     readers_ = std::make_unique<ThreadPool>("readers",
                                             std::max(2u, std::thread::hardware_concurrency()), 256);
@@ -236,7 +246,7 @@ class Server {
     QANAT_ASSIGN_OR_RETURN(client.tls, net::tls_client({}));
     client.address_policy = options_.allow_private_urls ? net::any_address() : net::public_only();
     fetcher_ = std::make_unique<net::HttpClient>(std::move(client));
-    gate_ = std::make_unique<serve::HttpWorkerGate>(*http_, data_ + "/run");
+    gate_ = std::make_unique<serve::HttpWorkerGate>(*worker_http_, data_ + "/run");
     // Listening before the pipelines are loaded, so that a taken port is told at once; until then
     // requests get 503.
     const net::Handler handler = [this](net::Request& request, net::Response& response) {
@@ -275,7 +285,7 @@ class Server {
     QANAT_ASSIGN_OR_RETURN(kind_, api::runner_kind_from_name(options_.runner));
     if (kind_ == api::RunnerKind::kProcess) {
       auto runner = std::make_unique<run::ProcessRunner>(
-          run::ProcessRunnerOptions{data_, program, {}, {}}, real_clock());
+          run::ProcessRunnerOptions{data_, program, {}, hidden_}, real_clock());
       QANAT_RETURN_IF_ERROR(runner->start());
       runner_ = std::move(runner);
       return ok_status();
@@ -310,11 +320,12 @@ class Server {
     services.default_image = options_.default_image;
     services.leasing_paused = [this] { return maintenance_->paused(); };
     QANAT_ASSIGN_OR_RETURN(pipelines_, pipeline::Pipelines::start(services));
-    gate_->set_hub(&pipelines_->hub());
+    // Before any worker is served: a token may have been deleted as the last server died.
     QANAT_RETURN_IF_ERROR(
         pipelines_
             ->withdraw_lost([this](const std::string& token) { return tokens_->exists(token); })
             .status());
+    gate_->set_hub(&pipelines_->hub());
 
     version_roots_ = std::make_unique<version::VersionRoots>(*meta_, real_clock(), *versions_);
     job_roots_ = std::make_unique<pipeline::JobRoots>(*meta_, real_clock());
@@ -354,6 +365,7 @@ class Server {
 
   const Options options_;
   std::string data_;
+  std::vector<std::string> hidden_;  // folders besides it that user code must not see
   std::string address_;
   std::unique_ptr<FileLock> lock_;
   std::unique_ptr<meta::SqliteStore> meta_;
@@ -374,6 +386,7 @@ class Server {
   std::unique_ptr<ThreadPool> events_;
   std::unique_ptr<ThreadPool> readers_;
   std::unique_ptr<net::HttpServer> http_;
+  std::unique_ptr<net::HttpServer> worker_http_;
   std::unique_ptr<serve::HttpWorkerGate> gate_;
   std::unique_ptr<pipeline::Pipelines> pipelines_;
   std::unique_ptr<serve::GcService> gc_;

@@ -384,6 +384,14 @@ for d in /tmp /var/tmp /dev/shm; do if test -w $d; then echo junk >$d/left; mkdi
             self.server.qanat("wait", "commit", "replaced@master")
             self.assertEqual(self.server.tree("mortal"), {"/a": "1", "/b": "2"})
 
+    def test_a_container_that_a_datum_breaks_is_replaced(self):
+        self.server.qanat("create", "repo", "breaks")
+        for name in "abcd":
+            self.server.put("breaks", "/" + name, name)
+        with self.pipeline("breaker", "if [ -e /pfs/in/b ]; then rm /bin/sh; fi; cp /pfs/in/* /pfs/out/", repo="breaks") as job:
+            self.succeeds(job)
+            self.assertEqual(self.server.tree("breaker"), {"/" + name: name for name in "abcd"})
+
     def test_restarts_leave_a_running_datum_alone(self):
         with self.pipeline("long", "echo begun; cat /proc/sys/kernel/random/uuid >/pfs/out/once; sleep 12; echo over", wait=False):
             wait_until(lambda: (self.newest("long") or {}).get("datums", {}).get("running"), "the datum runs", 60)

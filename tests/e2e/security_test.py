@@ -9,6 +9,7 @@ import json
 import os
 import socket
 import stat
+import tempfile
 import time
 import unittest
 
@@ -320,6 +321,35 @@ class SecurityTest(unittest.TestCase):
         self.server.stop()
         self.server.start()
         self.assertNotEqual(self.server.api("GET", PROJECT + "/pipelines/granted")["state"], "PAUSED")
+
+    def test_a_store_outside_the_data_folder_is_hidden_too(self):
+        with tempfile.TemporaryDirectory(dir="/srv") as folder:
+            store, cache = os.path.join(folder, "store"), os.path.join(folder, "cache")
+            with Server(arguments=["--object", store, "--cache", cache + ",32M"]) as server:
+                server.qanat("create", "repo", "in")
+                server.put("in", "/a", "1")
+                script = f"ls -A {store} >/pfs/out/store; ls -A {cache} >/pfs/out/cache; ls -d {store} {cache} >/pfs/out/there"
+                server.create_pipeline({"pipeline": {"name": "looks"}, "transform": {"image": "local", "cmd": ["sh", "-c", script + "; true"]}, "input": {"pfs": {"repo": "in", "glob": "/"}}})
+                server.qanat("wait", "commit", "looks@master")
+                found = server.tree("looks")
+                self.assertEqual((found["/store"], found["/cache"]), ("", ""))
+                self.assertIn(store, found["/there"])
+                server.stop()
+                server.arguments = []  # remembered
+                server.start()
+                server.qanat("update", "pipeline", "--reprocess", "-f", "-", input=json.dumps({"pipeline": {"name": "looks"}, "transform": {"image": "local", "cmd": ["sh", "-c", script + "; true"]}, "input": {"pfs": {"repo": "in", "glob": "/"}}}))
+                server.qanat("wait", "commit", "looks@master")
+                self.assertEqual(server.tree("looks")["/store"], "")
+
+    def test_a_worker_socket_reads_nothing_from_who_is_not_expected(self):
+        """User code that runs as root reaches its worker's socket: calls of it take no thread of the API, and none for long."""
+        command = "python3 - <<'END'\nimport socket\ns = []\nfor i in range(80):\n c = socket.socket(socket.AF_UNIX); c.connect('/qanat/run/worker.sock'); c.sendall(b'POST /worker/v1/hello HTTP/1.1\\r\\nHost: x\\r\\nContent-Length: 1000000\\r\\n\\r\\n{'); s.append(c)\nprint({c.recv(12) for c in s})\nEND"
+        self.server.api("POST", PROJECT + "/pipelines", spec("dribbles", "open", command, glob="/"))
+        try:
+            self.server.qanat("wait", "commit", "dribbles@master")
+            self.assertIn("401", self.server.qanat("logs", "-p", "dribbles"))
+        finally:
+            self.server.qanat("delete", "pipeline", "dribbles")
 
     def test_user_code_acts_with_no_token(self):
         command = f"(curl -s -m 3 -o /dev/null -w %{{http_code}} http://127.0.0.1:{self.server.port}/api/v1/whoami || echo none) >/pfs/out/a; cat '{self.server.data}/token' >/pfs/out/t 2>/dev/null; env >/pfs/out/env; cat /proc/1/environ >/pfs/out/e 2>/dev/null; true"

@@ -146,7 +146,8 @@ void FakeServer::handle(net::Request& request, net::Response& response) {
     auto parsed = api::parse_json<api::HelloRequest>(*body);
     MutexLock lock(mutex_);
     ++calls_.hellos;
-    if (!parsed.ok() || parsed->credential != credential || parsed->architecture.empty()) {
+    if (!parsed.ok() || request.head().headers.get("Authorization") != "Bearer " + credential ||
+        parsed->architecture.empty()) {
       send_error(response, unauthenticated("this credential is not valid"));
       return;
     }

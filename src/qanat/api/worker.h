@@ -34,7 +34,7 @@ namespace qanat::api {
 inline constexpr int32_t kWorkerProtocol = 2;
 
 struct HelloRequest {
-  std::string credential;
+  std::string credential;  // one-use, from the worker's environment; sent as the bearer token
   std::string worker;
   int32_t protocol = kWorkerProtocol;
   std::string architecture;
@@ -42,7 +42,6 @@ struct HelloRequest {
 template <class V>
 void describe(V& v, HelloRequest& t) {
   v.type("WorkerHelloRequest", "A worker introduces itself, once.");
-  v.required("credential", t.credential, "One-use secret from the worker's environment.");
   v.required("worker", t.worker, "Its id, as the runner gave it.");
   v.required("protocol", t.protocol, "Version of this protocol.");
   v.required("architecture", t.architecture, "What the worker was built for, e.g. amd64.");

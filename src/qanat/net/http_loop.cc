@@ -334,6 +334,11 @@ void HttpLoop::accept_from(const std::shared_ptr<Listener>& listener) {
       }
       return;
     }
+    if (listener->connections >= options_.max_connections_a_listener) {
+      ::close(fd);
+      continue;
+    }
+    ++listener->connections;
     auto connection = std::make_shared<Connection>();
     connection->fd = FileDescriptor(fd);
     connection->id = next_id_++;
@@ -403,6 +408,7 @@ void HttpLoop::end_idle_connections() {
 // NOLINTNEXTLINE(performance-unnecessary-value-param)
 void HttpLoop::drop(ConnectionPointer connection) {
   if (connections_.erase(connection->id) == 0) return;
+  --connection->listener->connections;
   set_interest(*connection, 0);
   clear_deadline(*connection);
   open_connections_.store(connections_.size());

@@ -32,6 +32,7 @@ struct ServerOptions {
   int max_handler_threads = 16;             // handlers that run at the same time
   int max_queued_requests = 1024;           // requests waiting for a thread; beyond: 503
   int max_connections = 4096;               // beyond: accepting pauses
+  int max_connections_a_listener = 4096;    // beyond: closed at once
   size_t max_header_bytes = 65536;          // beyond: 431
   Milliseconds header_timeout{15'000};      // from the first byte of a header to its end
   Milliseconds keep_alive_timeout{75'000};  // between requests

@@ -110,6 +110,7 @@ struct Listener {
   Handler handler;
   bool takes_descriptors = false;
   bool accepting = true;  // waiting thread's
+  int connections = 0;    // waiting thread's
 };
 
 struct Connection {

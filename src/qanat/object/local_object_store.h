@@ -43,6 +43,7 @@ class LocalObjectStore : public ObjectStore {
   Status remove(std::string_view key) override;
   Status list(std::string_view prefix, const Visitor& each) const override;
   std::string describe() const override;
+  const std::string& root() const { return root_; }
 
   // kResourceExhausted, with a hint, if `bytes` more would touch the reserve.
   Status check_space(uint64_t bytes, bool may_use_reserve = false) const;

@@ -247,8 +247,12 @@ Status Pipelines::try_ensure_workers(const std::shared_ptr<Controller>& controll
   group.network = s.transform.network == "host" ? Network::kHost : Network::kNone;
   group.count = static_cast<int>(api::worker_count(s, 1));
   QANAT_ASSIGN_OR_RETURN(group.run_folder, services_.gate->open(group.id));
-  group.new_credential = [this, id = group.id](const std::string& worker) -> Result<std::string> {
-    return hub_->new_credential(id, worker);
+  // The runner may outlive this.
+  group.new_credential = [hub = std::weak_ptr(hub_),
+                          id = group.id](const std::string& worker) -> Result<std::string> {
+    const auto alive = hub.lock();
+    if (!alive) return cancelled("the server is stopping");
+    return alive->new_credential(id, worker);
   };
   return services_.runner->ensure(group);
 }

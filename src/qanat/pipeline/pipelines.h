@@ -160,7 +160,7 @@ class Pipelines : public version::DagView, private ControllerPeers {
   Later later_;
   const Services services_;
   ThreadPool pool_;
-  std::unique_ptr<WorkerHub> hub_;
+  std::shared_ptr<WorkerHub> hub_;
   Mutex change_mutex_;  // one change of the DAG at a time in this process; never held by readers
   Mutex waves_mutex_;   // held while controllers are told of waves
   std::map<std::string, int64_t> told_

@@ -116,6 +116,15 @@ void WorkerHub::seen(const Worker& worker) {
   seen_[worker.group][worker.id] = services_.clock->monotonic_ms();
 }
 
+bool WorkerHub::expects(const WorkerGroupId& group, std::string_view credential) const {
+  const Hash hash = sha256(credential);
+  MutexLock lock(mutex_);
+  return std::ranges::any_of(credentials_, [&](const auto& entry) {
+    const auto& [of_group, expected] = entry.second;
+    return of_group == group && equal_constant_time(expected.view(), hash.view());
+  });
+}
+
 Result<api::HelloAnswer> WorkerHub::hello(const api::HelloRequest& request) {
   if (request.protocol != api::kWorkerProtocol) {
     return failed_precondition(

@@ -43,6 +43,9 @@ class WorkerHub {
   // kUnauthenticated: unknown, used, or another worker's credential; another protocol or
   // architecture is kFailedPrecondition.
   Result<api::HelloAnswer> hello(const api::HelloRequest& request);
+  // Whether a worker of the group with this credential is expected: asked before more is read of
+  // who says so.
+  bool expects(const WorkerGroupId& group, std::string_view credential) const;
   Result<Worker> authenticate(std::string_view token) const;
 
   // Datums for the worker, or none at this moment.

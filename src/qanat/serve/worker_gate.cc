@@ -158,7 +158,12 @@ Status HttpWorkerGate::dispatch(const pipeline::WorkerGroupId& group, net::Reque
                          api::match_route(request.head().method, request.head().path, &allowed));
   const std::string_view route = match.route->id;
   if (route == "worker_hello") {
-    QANAT_ASSIGN_OR_RETURN(const auto body, read_body<api::HelloRequest>(request));
+    // User code reaches this socket, too: who is not expected does not keep a thread reading.
+    const std::string credential(bearer_token(request.head()));
+    if (!hub->expects(group, credential))
+      return unauthenticated("the worker's credential is not known, or was used before");
+    QANAT_ASSIGN_OR_RETURN(auto body, read_body<api::HelloRequest>(request));
+    body.credential = credential;
     QANAT_ASSIGN_OR_RETURN(const auto answer, hub->hello(body));
     return send_json(response, api::json_text(answer));
   }

@@ -253,6 +253,13 @@ Result<RanDatum> DatumRunner::run(const FetchedDatum& datum, const Cancellation&
     ran.report.attempts = number;
     if (prepared.ok()) {
       last = attempt(command, cancel, log, ran);
+      // It is there, or none would have started: what is outside the folders that are cleaned
+      // belongs to all datums of a container, and one of them has broken it.
+      if (last.final && has_started_ && !command.argv[0].starts_with("/pfs/") &&
+          !command.working_dir.starts_with("/pfs")) {
+        return internal_error(str_cat("an earlier datum has changed the container: ", last.reason));
+      }
+      has_started_ = has_started_ || !last.final;
     } else if (damaged) {
       last = Attempt{.final = true,
                      .reason = str_cat("its input cannot be read: ", prepared.message()),

@@ -73,8 +73,8 @@ class DatumRunner {
   DatumRunner(api::WorkerTransform transform, api::WorkerSettings settings,
               UserProcesses& processes, InputStream inputs, LiveLog live_log, Clock& clock);
 
-  // An error is the worker's own trouble (no contact with the server, no /pfs), and says nothing
-  // about the datum.
+  // An error is the worker's own trouble (no contact with the server, no /pfs, a container that
+  // user code has broken), and says nothing about the datum.
   Result<RanDatum> run(const FetchedDatum& datum, const Cancellation& cancel);
 
   // Of the last run, if it was `large`.
@@ -108,6 +108,7 @@ class DatumRunner {
   Clock& clock_;
   PfsFolder pfs_;
   const ScratchFolders scratch_;
+  bool has_started_ = false;  // the command, in this container
 };
 
 }  // namespace qanat::worker

@@ -127,6 +127,10 @@ Status make_devices(const std::string& root) {
     unsigned major;
   } kDevices[] = {{"null", 3, 1},   {"zero", 5, 1},    {"full", 7, 1},
                   {"random", 8, 1}, {"urandom", 9, 1}, {"tty", 0, 5}};
+  // For the name space of its own that IPC has: cleaned between datums as /dev/shm is.
+  const std::string queues = str_cat(dev, "/mqueue");
+  QANAT_RETURN_IF_ERROR(make_folder(queues, 01777));
+  QANAT_RETURN_IF_ERROR(mount_at("mqueue", queues, "mqueue", MS_NOSUID | MS_NODEV | MS_NOEXEC, ""));
   for (const auto& device : kDevices) {
     const std::string path = str_cat(dev, "/", device.name);
     if (::mknod(path.c_str(), S_IFCHR | 0666, makedev(device.major, device.minor)) != 0) {

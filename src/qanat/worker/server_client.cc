@@ -74,6 +74,7 @@ Result<std::string> ServerClient::call(const net::ClientRequest& request, size_t
 
 Result<api::HelloAnswer> ServerClient::hello(const api::HelloRequest& hello) {
   net::ClientRequest request = this->request(net::Method::kPost, "/worker/v1/hello");
+  request.headers.set("Authorization", str_cat("Bearer ", hello.credential));
   request.headers.set("Content-Type", "application/json");
   request.body = api::json_text(hello);
   QANAT_ASSIGN_OR_RETURN(std::string body, call(request, kMaxAnswer, nullptr));

@@ -11,6 +11,7 @@
 #include "qanat/pipeline/gc_roots.h"
 #include "qanat/version/commit_sets.h"
 #include "qanat/version/gc_roots.h"
+#include "qanat/version/keys.h"
 #include "support/fault_file_system.h"
 
 namespace qanat::pipeline {
@@ -278,6 +279,22 @@ TEST_F(PipelinesTest, TheOutputOfADeletedPipelineComesBackAsAUsersRepo) {
   EXPECT_EQ(files("copy"), (Files{{"a", "1"}}));
   ASSERT_TRUE(pipelines().release_if_orphan(kProject, "copy").ok());
   EXPECT_EQ(versions().inspect_repo(kCopy)->record.pipeline, "copy");
+}
+
+TEST_F(PipelinesTest, OneWhoseRepoIsBeingDeletedGetsANewRepo) {
+  create_repo("in");
+  create_repo("copy");
+  commit("copy", {put("old", "1")});
+  version::RepoRecord deleting = versions().inspect_repo(kCopy)->record;
+  deleting.deleting = true;
+  ASSERT_TRUE(world_->bench.meta()
+                  .commit(meta::Transaction().put(version::repo_key(kProject, "copy"),
+                                                  version::encode(deleting)))
+                  .ok());
+  create(spec("copy", "in"));
+  work();
+  commit("in", {put("a", "1")});
+  EXPECT_EQ(files("copy"), (Files{{"a", "1"}}));
 }
 
 TEST_F(PipelinesTest, NoRightComesFromATokenThatIsGone) {

@@ -15,6 +15,7 @@
 #include "qanat/version/keys.h"
 #include "qanat/version/session.h"
 #include "qanat/version/versions.h"
+#include "support/forwarding_meta.h"
 #include "support/memory_meta.h"
 #include "support/memory_objects.h"
 
@@ -85,13 +86,9 @@ class ManyRoots : public content::RootSource {
 };
 
 // Calls `hook` once, before a transaction that erases a key.
-class HookedMeta : public meta::Store {
+class HookedMeta : public qanat::testing::ForwardingMeta {
  public:
-  explicit HookedMeta(meta::Store& store) : store_(store) {}
-  Result<meta::RangeResult> range(const meta::KeyRange& range,
-                                  const meta::RangeOptions& options) const override {
-    return store_.range(range, options);
-  }
+  using ForwardingMeta::ForwardingMeta;
   Result<meta::TransactionResult> commit(meta::Transaction transaction) override {
     for (const meta::Operation& operation : transaction.then) {
       if (operation.kind != meta::Operation::Kind::kDelete ||
@@ -100,28 +97,11 @@ class HookedMeta : public meta::Store {
       }
       std::exchange(hook, nullptr)();
     }
-    return store_.commit(std::move(transaction));
-  }
-  Result<std::unique_ptr<meta::Watch>> watch(const meta::KeyRange& range, int64_t from,
-                                             meta::WatchCallback callback) override {
-    return store_.watch(range, from, std::move(callback));
-  }
-  Result<int64_t> grant_lease(int64_t ttl_ms) override { return store_.grant_lease(ttl_ms); }
-  Status keep_alive(int64_t lease) override { return store_.keep_alive(lease); }
-  Status revoke_lease(int64_t lease) override { return store_.revoke_lease(lease); }
-  Result<meta::LeaseInfo> lease_info(int64_t lease) const override {
-    return store_.lease_info(lease);
-  }
-  int64_t current_revision() const override { return store_.current_revision(); }
-  Status wait_revision(int64_t revision, std::chrono::milliseconds timeout) const override {
-    return store_.wait_revision(revision, timeout);
+    return ForwardingMeta::commit(std::move(transaction));
   }
 
   std::string before_erasing;
   std::function<void()> hook;
-
- private:
-  meta::Store& store_;
 };
 
 // Results whose value is the name of a chunk; nothing else keeps anything.

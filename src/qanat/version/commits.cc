@@ -382,8 +382,8 @@ Result<meta::Transaction> Versions::output_branch_transaction(
   meta::Transaction transaction;
   QANAT_ASSIGN_OR_RETURN(auto old_repo, impl_->find<RepoRecord>(key));
   if (old_repo && old_repo->record.deleting) {
-    QANAT_RETURN_IF_ERROR(impl_->finish_deletion(repo));
-    old_repo.reset();
+    // Not ended here: the lock of the project's waves is held, and a restoration takes it.
+    return conflict(str_cat("repo ", branch.repo, " is being deleted or restored"), "try again");
   }
   const int64_t now = impl_->clock.wall_ms();
   transaction.when(meta::mod_revision_is(key, old_repo ? old_repo->mod_revision : 0));

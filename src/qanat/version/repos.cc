@@ -170,6 +170,12 @@ Status Versions::delete_repo(const RepoName& name, bool force, std::string_view 
   return impl_->finish_deletion(name);
 }
 
+Status Versions::settle_repo(const RepoName& name) {
+  QANAT_RETURN_IF_ERROR(check_project_name(name.project));
+  QANAT_RETURN_IF_ERROR(check_repo_name(name.repo));
+  return impl_->finish_deletion(name);
+}
+
 Status Versions::Impl::finish_deletion(const RepoName& name) {
   const std::string key = repo_key(name.project, name.repo);
   QANAT_ASSIGN_OR_RETURN(auto found, find<RepoRecord>(key));

@@ -261,8 +261,11 @@ class Versions {
                                                   const WaveInfo& wave) const;
 
   // --- For pipelines ---
+  // Ends the deletion or restoration of a repo that has begun, if one has. Not from within a draft.
+  Status settle_repo(const RepoName& name);
   // What creates the output repo and branch of a pipeline or updates the branch's provenance: for
-  // WaveDraft::with. Refused when the repo exists and is not this pipeline's.
+  // WaveDraft::with. Refused when the repo exists and is not this pipeline's; kConflict while it is
+  // being deleted or restored: settle_repo() beforehand.
   Result<meta::Transaction> output_branch_transaction(
       std::string_view project, const BranchName& branch, std::string_view pipeline,
       const std::vector<BranchName>& provenance) const;

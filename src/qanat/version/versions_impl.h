@@ -80,7 +80,7 @@ struct Versions::Impl {
 
   // --- Deletion (repos.cc) ---
   // Removes all of a repo that is marked as deleting, moves it to the trash, or back from there, as
-  // its record says.
+  // its record says. Not from within a draft: it may start a wave itself.
   Status finish_deletion(const RepoName& name);
   Status finish_restoring(const RepoName& name, const RepoRecord& record);
 

@@ -1,7 +1,8 @@
 // Deletions and restorations of which only a part has happened, or that others overtake.
 #include <gtest/gtest.h>
 
-#include <optional>
+#include <functional>
+#include <utility>
 
 #include "qanat/base/log.h"
 #include "qanat/version/keys.h"
@@ -14,6 +15,22 @@ namespace {
 
 const std::string kProject = "default";
 const RepoName kOrders{kProject, "orders"};
+
+// Lets something happen, once, before a transaction that erases a key or a range from there on.
+class MeanwhileMeta : public qanat::testing::ForwardingMeta {
+ public:
+  using ForwardingMeta::ForwardingMeta;
+  Result<meta::TransactionResult> commit(meta::Transaction transaction) override {
+    for (const meta::Operation& operation : transaction.then) {
+      if (!meanwhile || operation.kind != meta::Operation::Kind::kDelete) continue;
+      if (operation.range.begin.starts_with(before_erasing)) std::exchange(meanwhile, nullptr)();
+    }
+    return ForwardingMeta::commit(std::move(transaction));
+  }
+
+  std::string before_erasing;
+  std::function<void()> meanwhile;
+};
 
 class TrashTest : public ::testing::Test {
  protected:
@@ -50,6 +67,35 @@ class TrashTest : public ::testing::Test {
         .status();
   }
 
+  // Deletes the repo; before the transaction that takes `erased` away (a key, or where a range
+  // begins), another server makes the repo anew, with a commit. That is not to be touched.
+  void delete_overtaken(std::string_view erased, bool keep) {
+    commit(versions_);
+    commit(versions_);
+    MeanwhileMeta slow(meta_);
+    Versions stalled = server(slow, clock_);
+    std::string made;
+    slow.before_erasing = erased;
+    slow.meanwhile = [&] {
+      EXPECT_TRUE(versions_.create_repo(kOrders, "new").ok());
+      made = commit(versions_);
+    };
+    EXPECT_TRUE(stalled.delete_repo(kOrders, false, "", keep).ok());
+    ASSERT_FALSE(made.empty()) << erased;
+    const auto head = versions_.resolve(kOrders, "master");
+    ASSERT_TRUE(head.ok()) << head.status().to_string();
+    EXPECT_EQ(head->id, made);
+    EXPECT_EQ(versions_.list_commits(kOrders, {}, {})->items.size(), 1u);
+    EXPECT_TRUE((*versions_.head_at_wave(kOrders, "master", 100)).has_value());
+    EXPECT_EQ(versions_.list_trash(kProject)->size(), keep ? 1u : 0u);
+    // What was deleted is whole.
+    ASSERT_TRUE(versions_.delete_repo(kOrders, false, "", false).ok());
+    EXPECT_EQ(versions_.undelete_repo(kOrders).ok(), keep);
+    if (!keep) return;
+    EXPECT_EQ(versions_.list_commits(kOrders, {}, {})->items.size(), 2u);
+    ASSERT_TRUE(versions_.delete_repo(kOrders, false, "", false).ok());
+  }
+
   ManualClock clock_;
   qanat::testing::MemoryMeta meta_{clock_};
   Versions versions_ = server(meta_, clock_);
@@ -74,6 +120,20 @@ TEST_F(TrashTest, APipelineDoesNotWaitForARestorationOfItsRepo) {
   EXPECT_TRUE(versions_.resolve(kOrders, id).ok());
   EXPECT_EQ(make_output("orders").code(), Code::kFailedPrecondition) << "it is a user's";
   EXPECT_TRUE(versions_.settle_repo({kProject, "nothing"}).ok());
+}
+
+TEST_F(TrashTest, ADeletionThatWasOvertakenTakesNothingOfTheNewRepo) {
+  for (const std::string& erased :
+       {branches_prefix(kProject, "orders"), heads_prefix(kProject, "orders"),
+        log_prefix(kProject, "orders"), commits_prefix(kProject, "orders"),
+        repo_key(kProject, "orders")}) {
+    SCOPED_TRACE(erased);
+    for (const bool keep : {true, false}) {
+      delete_overtaken(erased, keep);
+      if (HasFatalFailure()) return;
+      ASSERT_TRUE(versions_.create_repo(kOrders, "").ok());
+    }
+  }
 }
 
 }  // namespace

@@ -180,21 +180,27 @@ Status Versions::Impl::finish_deletion(const RepoName& name) {
   const std::string key = repo_key(name.project, name.repo);
   QANAT_ASSIGN_OR_RETURN(auto found, find<RepoRecord>(key));
   if (!found || !found->record.deleting) return ok_status();
-  if (found->record.restoring) return finish_restoring(name, found->record);
+  if (found->record.restoring) return finish_restoring(name, *found);
   const std::string trash = found->record.trash;
+  // Another may come to the end first, and a new repo of this name get commits.
+  const meta::Compare unchanged = meta::mod_revision_is(key, found->mod_revision);
   for (const std::string& prefix :
        {branches_prefix(name.project, name.repo), heads_prefix(name.project, name.repo),
         log_prefix(name.project, name.repo), commits_prefix(name.project, name.repo)}) {
     const meta::KeyRange range = meta::KeyRange::prefix(prefix);
-    QANAT_RETURN_IF_ERROR(trash.empty() ? erase_in_steps(range)
-                                        : move_to_trash(name.project, trash, range));
+    QANAT_RETURN_IF_ERROR(trash.empty() ? erase_in_steps(range, unchanged)
+                                        : move_to_trash(name.project, trash, range, unchanged));
   }
   meta::Transaction last;
-  last.when(meta::mod_revision_is(key, found->mod_revision)).erase(key);
+  last.when(unchanged).erase(key);
   last.may_use_reserve = true;
   if (!trash.empty()) {
     QANAT_ASSIGN_OR_RETURN(auto record, find_trash(name.project, trash));
-    if (!record) return data_loss(str_cat("the trash record of repo ", name.repo, " is missing"));
+    if (!record) {
+      QANAT_ASSIGN_OR_RETURN(const auto now, store.get(key));
+      if (!holds(unchanged, now ? &*now : nullptr)) return ok_status();  // ended, and emptied
+      return data_loss(str_cat("the trash record of repo ", name.repo, " is missing"));
+    }
     const std::string trash_at = trash_key(name.project, record->record.deleted_ms, trash);
     record->record.state = "whole";
     found->record.deleting = false;
@@ -207,15 +213,26 @@ Status Versions::Impl::finish_deletion(const RepoName& name) {
   return store.commit(std::move(last)).status();
 }
 
-Status Versions::Impl::erase_in_steps(const meta::KeyRange& range) {
+Status Versions::Impl::erase_in_steps(const meta::KeyRange& range,
+                                      const std::optional<meta::Compare>& guard) {
   for (;;) {
     QANAT_ASSIGN_OR_RETURN(auto found, store.range(range, {.limit = kStepKeys, .keys_only = true}));
     if (found.items.empty()) return ok_status();
     meta::Transaction step;
     step.add(meta::erase_range(
         meta::KeyRange::between(range.begin, meta::key_after(found.items.back().key))));
-    QANAT_RETURN_IF_ERROR(store.commit(std::move(step)).status());
+    QANAT_ASSIGN_OR_RETURN(const bool ours, commit_step(std::move(step), guard));
+    if (!ours) return ok_status();
   }
+}
+
+Result<bool> Versions::Impl::commit_step(meta::Transaction step,
+                                         const std::optional<meta::Compare>& guard) {
+  if (guard) step.when(*guard).or_else(meta::get(guard->key));
+  QANAT_ASSIGN_OR_RETURN(const auto result, store.commit(std::move(step)));
+  if (result.succeeded || !guard) return true;
+  const auto& found = result.results[0].range.items;
+  return holds(*guard, found.empty() ? nullptr : found.data());
 }
 
 }  // namespace qanat::version

@@ -57,7 +57,7 @@ Result<std::optional<TrashInfo>> Versions::Impl::find_trash(std::string_view pro
 }
 
 Status Versions::Impl::move_to_trash(std::string_view project, std::string_view trash,
-                                     const meta::KeyRange& range) {
+                                     const meta::KeyRange& range, const meta::Compare& guard) {
   for (;;) {
     QANAT_ASSIGN_OR_RETURN(const auto found, store.range(range, {.limit = kMoved}));
     if (found.items.empty()) return ok_status();
@@ -70,7 +70,8 @@ Status Versions::Impl::move_to_trash(std::string_view project, std::string_view 
       step.when(meta::mod_revision_is(item.key, item.mod_revision));
       step.erase(item.key).put(trash_item_key(project, trash, item.key), item.value);
     }
-    QANAT_RETURN_IF_ERROR(store.commit(std::move(step)).status());
+    QANAT_ASSIGN_OR_RETURN(const bool ours, commit_step(std::move(step), guard));
+    if (!ours) return ok_status();
   }
 }
 
@@ -91,7 +92,7 @@ Status Versions::Impl::copy_to_trash(std::string_view project, std::string_view 
 }
 
 Status Versions::Impl::move_from_trash(std::string_view project, std::string_view trash,
-                                       std::string_view but) {
+                                       std::string_view but, const meta::Compare& guard) {
   const std::string prefix = trash_items_prefix(project, trash);
   const std::string left = but.empty() ? "" : trash_item_key(project, trash, but);
   for (;;) {
@@ -109,7 +110,8 @@ Status Versions::Impl::move_from_trash(std::string_view project, std::string_vie
       step.erase(item.key).put(key_of_trash_item(project, trash, item.key), item.value);
     }
     if (!any) return ok_status();
-    QANAT_RETURN_IF_ERROR(store.commit(std::move(step)).status());
+    QANAT_ASSIGN_OR_RETURN(const bool ours, commit_step(std::move(step), guard));
+    if (!ours) return ok_status();
   }
 }
 
@@ -157,16 +159,18 @@ Status Versions::undelete_repo(const RepoName& name) {
   return conflict(str_cat("repo ", name.repo, " changes too fast"), "try again");
 }
 
-Status Versions::Impl::finish_restoring(const RepoName& name, const RepoRecord& record) {
+Status Versions::Impl::finish_restoring(const RepoName& name, const Loaded<RepoRecord>& loaded) {
   const std::string key = repo_key(name.project, name.repo);
-  const std::string trash = record.trash;
-  QANAT_RETURN_IF_ERROR(move_from_trash(name.project, trash, key));
+  const std::string trash = loaded.record.trash;
+  QANAT_RETURN_IF_ERROR(
+      move_from_trash(name.project, trash, key, meta::mod_revision_is(key, loaded.mod_revision)));
   // Its branches may derive from others: like every change of that it writes wave-next.
   auto end = [&](int64_t, int64_t) -> Result<WaveDraft> {
     WaveDraft draft;
     draft.needs_wave = false;
     QANAT_ASSIGN_OR_RETURN(auto now, find<RepoRecord>(key));
-    if (!now || !now->record.restoring) return draft;
+    // Else another was faster; should it be restored anew, that goes on elsewhere.
+    if (!now || now->mod_revision != loaded.mod_revision) return draft;
     QANAT_ASSIGN_OR_RETURN(const auto info, find_trash(name.project, trash));
     draft.with.when(meta::mod_revision_is(key, now->mod_revision));
     now->record.deleting = false;
@@ -237,8 +241,10 @@ Status Versions::undelete_branch(const RepoName& repo, std::string_view branch) 
     }
     return draft;
   };
-  QANAT_RETURN_IF_ERROR(impl_->start_wave(repo.project, Impl::NumberedDraft(restore)).status());
-  QANAT_RETURN_IF_ERROR(impl_->move_from_trash(repo.project, found->id, ""));
+  QANAT_ASSIGN_OR_RETURN(const auto begun,
+                         impl_->start_wave(repo.project, Impl::NumberedDraft(restore)));
+  QANAT_RETURN_IF_ERROR(impl_->move_from_trash(repo.project, found->id, "",
+                                               meta::mod_revision_is(trash_at, begun.revision)));
   return impl_->store.commit(meta::Transaction().erase(trash_at)).status();
 }
 
@@ -252,9 +258,11 @@ Status Versions::Impl::resume_trash() {
     log_info("going on with a change of the trash", {{"kind", record.kind}, {"id", trash}});
     if (record.kind == "branch" && record.state == "moving") {
       // The branch is still there, with the newest entry of its history.
-      QANAT_RETURN_IF_ERROR(move_from_trash(project, trash, ""));
+      QANAT_RETURN_IF_ERROR(
+          move_from_trash(project, trash, "", meta::mod_revision_is(item.key, item.mod_revision)));
     } else if (record.state == "restoring") {
-      QANAT_RETURN_IF_ERROR(move_from_trash(project, trash, ""));
+      QANAT_RETURN_IF_ERROR(
+          move_from_trash(project, trash, "", meta::mod_revision_is(item.key, item.mod_revision)));
     } else {
       // Commits: those that are here have gone, the others stay.
       record.state = "whole";

@@ -82,23 +82,29 @@ struct Versions::Impl {
   // Removes all of a repo that is marked as deleting, moves it to the trash, or back from there, as
   // its record says. Not from within a draft: it may start a wave itself.
   Status finish_deletion(const RepoName& name);
-  Status finish_restoring(const RepoName& name, const RepoRecord& record);
+  Status finish_restoring(const RepoName& name, const Loaded<RepoRecord>& loaded);
 
   // --- Trash (trash.cc) ---
   Result<std::optional<TrashInfo>> find_trash(std::string_view project, std::string_view id) const;
-  // Moves the keys of a range into the trash, a bounded number in one transaction.
+  // Those below work in transactions of a bounded number of keys. Each compares `guard` too: that
+  // what is being done is still to be done. Where it does not hold somebody else has ended it, and
+  // what lies under these keys by now may be another's: they leave it, and give OK.
   Status move_to_trash(std::string_view project, std::string_view trash,
-                       const meta::KeyRange& range);
+                       const meta::KeyRange& range, const meta::Compare& guard);
   Status copy_to_trash(std::string_view project, std::string_view trash,
                        const meta::KeyRange& range);
   // Moves what is in the trash back, but for the key `but`.
-  Status move_from_trash(std::string_view project, std::string_view trash, std::string_view but);
+  Status move_from_trash(std::string_view project, std::string_view trash, std::string_view but,
+                         const meta::Compare& guard);
+  // Ascending. Without a guard: for keys that nobody uses again.
+  Status erase_in_steps(const meta::KeyRange& range,
+                        const std::optional<meta::Compare>& guard = std::nullopt);
   std::string put_trash(meta::Transaction& transaction, std::string_view project,
                         TrashRecord record) const;
   // What a crash left half done.
   Status resume_trash();
-  // Erases a range in transactions of a bounded number of keys, ascending.
-  Status erase_in_steps(const meta::KeyRange& range);
+  // Commits one step. False: its guard does not hold (any more).
+  Result<bool> commit_step(meta::Transaction step, const std::optional<meta::Compare>& guard);
 
   // Puts a commit's record, and its place in the log if it is new.
   void put_commit(meta::Transaction& transaction, const RepoName& repo, const std::string& id,

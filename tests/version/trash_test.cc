@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "qanat/base/log.h"
+#include "qanat/base/string.h"
 #include "qanat/version/keys.h"
 #include "qanat/version/versions.h"
 #include "support/forwarding_meta.h"
@@ -30,6 +31,25 @@ class MeanwhileMeta : public qanat::testing::ForwardingMeta {
 
   std::string before_erasing;
   std::function<void()> meanwhile;
+};
+
+// From the n-th transaction on all are lost, or that one only.
+class FaultyMeta : public qanat::testing::ForwardingMeta {
+ public:
+  FaultyMeta(meta::Store& store, int nth, bool all_after)
+      : ForwardingMeta(store), left_(nth), all_after_(all_after) {}
+  Result<meta::TransactionResult> commit(meta::Transaction transaction) override {
+    if (ended_) return ForwardingMeta::commit(std::move(transaction));
+    --left_;
+    if (left_ == 0 || (left_ < 0 && all_after_)) return unavailable("of a test");
+    return ForwardingMeta::commit(std::move(transaction));
+  }
+  void end() { ended_ = true; }
+
+ private:
+  bool ended_ = false;
+  int left_;
+  bool all_after_;
 };
 
 class TrashTest : public ::testing::Test {
@@ -116,10 +136,10 @@ TEST_F(TrashTest, APipelineDoesNotWaitForARestorationOfItsRepo) {
                               .put(trash_key(kProject, moved.deleted_ms, trash.id), encode(moved)))
                   .ok());
   EXPECT_EQ(make_output("orders").code(), Code::kConflict);
-  ASSERT_TRUE(versions_.settle_repo(kOrders).ok());
+  ASSERT_TRUE(versions_.settle_output(kProject, {"orders"}).ok());
   EXPECT_TRUE(versions_.resolve(kOrders, id).ok());
   EXPECT_EQ(make_output("orders").code(), Code::kFailedPrecondition) << "it is a user's";
-  EXPECT_TRUE(versions_.settle_repo({kProject, "nothing"}).ok());
+  EXPECT_TRUE(versions_.settle_output(kProject, {"nothing"}).ok());
 }
 
 TEST_F(TrashTest, ADeletionThatWasOvertakenTakesNothingOfTheNewRepo) {
@@ -133,6 +153,148 @@ TEST_F(TrashTest, ADeletionThatWasOvertakenTakesNothingOfTheNewRepo) {
       if (HasFatalFailure()) return;
       ASSERT_TRUE(versions_.create_repo(kOrders, "").ok());
     }
+  }
+}
+
+// Branches of a history so long that it moves in several steps. Each test makes many.
+class BranchTrashTest : public TrashTest {
+ protected:
+  static constexpr int kWaves = 60;
+
+  // A server with a branch `master`.
+  struct World {
+    World() : versions(server(meta, clock)) {
+      EXPECT_TRUE(versions.start().ok());
+      EXPECT_TRUE(versions.create_repo(kOrders, "").ok());
+      for (int n = 0; n < kWaves; ++n) heads.push_back(commit(versions));
+    }
+
+    // The head in each of its waves; "" where there was none.
+    std::vector<std::string> history() {
+      std::vector<std::string> found;
+      for (int64_t wave = 1; wave <= kWaves; ++wave) {
+        const auto head = versions.head_at_wave(kOrders, "master", wave);
+        EXPECT_TRUE(head.ok()) << head.status().to_string();
+        found.push_back(head.ok() && *head ? (*head)->commit : "");
+      }
+      return found;
+    }
+    size_t keys(const std::string& prefix) {
+      return meta.range(meta::KeyRange::prefix(prefix))->items.size();
+    }
+
+    ManualClock clock;
+    qanat::testing::MemoryMeta meta{clock};
+    Versions versions;
+    std::vector<std::string> heads;
+  };
+
+  // Whether it was deleted or not, it is so altogether; and with `keep` it can come back.
+  static void expect_whole(World& world, Versions& now, bool keep) {
+    const std::vector<std::string> none(kWaves);
+    if (now.inspect_branch(kOrders, "master").ok()) {
+      EXPECT_EQ(world.history(), world.heads);
+      EXPECT_EQ(world.keys(trash_prefix(kProject)), 0u);
+      ASSERT_TRUE(now.delete_branch(kOrders, "master", false, "", keep).ok());
+    }
+    // Another of its name has nothing of it.
+    const std::string made = commit(now);
+    EXPECT_EQ(world.history(), none);
+    EXPECT_EQ((*now.head_at_wave(kOrders, "master", 1000))->commit, made);
+    ASSERT_TRUE(now.delete_branch(kOrders, "master", false, "", false).ok());
+    ASSERT_TRUE(world.versions.start().ok());
+    EXPECT_EQ(world.keys(heads_prefix(kProject, "orders")), 0u);
+    EXPECT_EQ(world.keys(trash_prefix(kProject)), keep ? 1u : 0u);
+    const Status back = now.undelete_branch(kOrders, "master");
+    EXPECT_EQ(back.code(), keep ? Code::kOk : Code::kNotFound) << back.to_string();
+    EXPECT_EQ(world.history(), keep ? world.heads : none);
+    EXPECT_EQ(world.keys(trash_prefix(kProject)), 0u);
+    EXPECT_EQ(world.keys(trash_items_prefix(kProject)), 0u);
+  }
+
+  // Does it with a fault at each of its transactions, until there is none to fail.
+  static void at_each_fault(bool keep, const std::function<void(World&)>& before,
+                            const std::function<Status(Versions&)>& change,
+                            const std::function<void(Versions&)>& again) {
+    for (const bool crash : {true, false}) {
+      Status changed = unavailable("not yet");
+      for (int n = 1; !changed.ok(); ++n) {
+        SCOPED_TRACE(str_cat("fault ", n, keep ? ", kept" : "", crash ? ", crash" : ""));
+        ASSERT_LT(n, 20);
+        World world;
+        before(world);
+        FaultyMeta faulty(world.meta, n, crash);
+        Versions failing = server(faulty, world.clock);
+        changed = change(failing);
+        faulty.end();
+        if (!crash && !changed.ok()) again(failing);
+        if (crash) {
+          ASSERT_TRUE(world.versions.start().ok());
+        }
+        expect_whole(world, crash ? world.versions : failing, keep);
+        if (HasFailure()) return;
+      }
+    }
+  }
+};
+
+TEST_F(BranchTrashTest, WhateverFailsOfADeletionItsHistoryStaysWhole) {
+  for (const bool keep : {true, false}) {
+    at_each_fault(
+        keep, [](World&) {},
+        [&](Versions& versions) {
+          return versions.delete_branch(kOrders, "master", false, "", keep);
+        },
+        [](Versions&) {});
+  }
+}
+
+TEST_F(BranchTrashTest, WhateverFailsOfARestorationItsHistoryStaysWhole) {
+  at_each_fault(
+      true,
+      [](World& world) {
+        ASSERT_TRUE(world.versions.delete_branch(kOrders, "master", false).ok());
+      },
+      [&](Versions& versions) { return versions.undelete_branch(kOrders, "master"); },
+      [](Versions& versions) {
+        EXPECT_TRUE(versions.undelete_branch(kOrders, "master").ok()) << "asked again";
+      });
+}
+
+TEST_F(BranchTrashTest, OneFromWhichAnotherDerivesMeanwhileKeepsItsHistory) {
+  World world;
+  const RepoName derived{kProject, "derived"};
+  ASSERT_TRUE(world.versions.create_repo(derived, "").ok());
+  MeanwhileMeta slow(world.meta);
+  Versions stalled = server(slow, world.clock);
+  slow.before_erasing = branch_key(kProject, "orders", "master");
+  slow.meanwhile = [&] {
+    EXPECT_TRUE(
+        world.versions.put_branch(derived, "master", {.provenance = {{{"orders", "master"}}}})
+            .ok());
+  };
+  EXPECT_EQ(stalled.delete_branch(kOrders, "master", false).code(), Code::kFailedPrecondition);
+  EXPECT_FALSE(slow.meanwhile);
+  EXPECT_EQ(world.history(), world.heads);
+  EXPECT_EQ(world.keys(trash_prefix(kProject)), 0u);
+}
+
+// As above, of a branch: another server ends the deletion and makes it anew.
+TEST_F(BranchTrashTest, ADeletionThatWasOvertakenTakesNothingOfTheNewBranch) {
+  for (const bool keep : {true, false}) {
+    World world;
+    MeanwhileMeta slow(world.meta);
+    Versions stalled = server(slow, world.clock);
+    slow.before_erasing = heads_prefix(kProject, "orders", "master");
+    std::string made;
+    slow.meanwhile = [&] { made = commit(world.versions); };
+    EXPECT_TRUE(stalled.delete_branch(kOrders, "master", false, "", keep).ok());
+    ASSERT_FALSE(made.empty());
+    EXPECT_EQ((*world.versions.head_at_wave(kOrders, "master", 1000))->commit, made);
+    EXPECT_EQ(world.history(), std::vector<std::string>(kWaves));
+    ASSERT_TRUE(world.versions.delete_branch(kOrders, "master", false, "", false).ok());
+    EXPECT_EQ(world.versions.undelete_branch(kOrders, "master").ok(), keep);
+    EXPECT_EQ(world.history(), keep ? world.heads : std::vector<std::string>(kWaves));
   }
 }
 

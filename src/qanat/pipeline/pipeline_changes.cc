@@ -157,7 +157,8 @@ Result<PipelineChange> Pipelines::put(const std::string& project, Draft draft, b
   PipelineRecord record;
   bool existed = false;
   WorkerGroupId old_group{project, spec.name, 0};
-  QANAT_RETURN_IF_ERROR(services_.versions->settle_repo({project, spec.name}));
+  QANAT_RETURN_IF_ERROR(
+      services_.versions->settle_output(project, {spec.name, spec.output_branch}));
   QANAT_RETURN_IF_ERROR(
       services_.versions
           ->start_wave(

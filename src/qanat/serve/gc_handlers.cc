@@ -29,7 +29,7 @@ Status list_trash(Call& call) {
     const version::TrashRecord& record = info.record;
     const bool may = record.repo.empty() ? call.caller().is_admin()
                                          : call.caller().may_read(call.project(), record.repo);
-    if (!may) continue;
+    if (!may || record.state == "erasing") continue;
     const std::string name = record.kind == "repo"     ? record.repo
                              : record.kind == "branch" ? str_cat(record.repo, "@", record.branch)
                                                        : record.commit;

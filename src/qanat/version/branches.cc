@@ -45,10 +45,14 @@ Result<BranchWritten> Versions::put_branch(const RepoName& repo, std::string_vie
   QANAT_RETURN_IF_ERROR(check_branch_name(branch));
   std::lock_guard lock(impl_->branch_locks.of(branch_key(repo.project, repo.repo, branch)));
   const BranchName name{repo.repo, std::string(branch)};
+  QANAT_RETURN_IF_ERROR(impl_->repo(repo).status());
+  QANAT_ASSIGN_OR_RETURN(const auto there, impl_->branch(repo, branch));
+  if (!there) QANAT_RETURN_IF_ERROR(impl_->make_way(repo, branch));
   BranchRecord record;
   auto change = [&](int64_t revision, int64_t number) -> Result<WaveDraft> {
     QANAT_ASSIGN_OR_RETURN(auto loaded_repo, impl_->repo(repo));
     QANAT_ASSIGN_OR_RETURN(auto old, impl_->branch(repo, branch));
+    if (!old) QANAT_RETURN_IF_ERROR(impl_->check_gone(repo, branch));
     record = old ? old->record : BranchRecord{.created_ms = impl_->clock.wall_ms()};
     if (!record.pipeline.empty()) return owned_by_pipeline(repo, branch, record);
     WaveDraft draft;
@@ -145,47 +149,30 @@ Status Versions::delete_branch(const RepoName& repo, std::string_view branch, bo
     }
     return *std::move(found);
   };
-  QANAT_ASSIGN_OR_RETURN(auto loaded, check());
-  const std::string heads = heads_prefix(repo.project, repo.repo, branch);
-  std::string trash;
-  if (keep && impl_->trash_grace_ms > 0) {
-    meta::Transaction moving;
-    moving.may_use_reserve = true;
-    trash = impl_->put_trash(
-        moving, repo.project,
-        {.kind = "branch", .repo = repo.repo, .branch = std::string(branch), .state = "moving"});
-    QANAT_RETURN_IF_ERROR(impl_->store.commit(std::move(moving)).status());
-    QANAT_RETURN_IF_ERROR(impl_->copy_to_trash(repo.project, trash, meta::KeyRange::prefix(heads)));
-  }
-  // All but the newest entry of the head's history goes first: nothing of it may be left when a
-  // branch of this name is created again.
-  QANAT_RETURN_IF_ERROR(impl_->erase_in_steps(
-      meta::KeyRange::between(heads_prefix(repo.project, repo.repo, branch),
-                              head_key(repo.project, repo.repo, branch, loaded.record.head_wave))));
-  auto erase = [&](int64_t, int64_t) -> Result<WaveDraft> {
+  QANAT_RETURN_IF_ERROR(impl_->settle_branch(repo, branch).status());
+  // The branch goes first, and its history, which may be long, in steps: an error before leaves it
+  // as it is, one after that leaves a record in the trash by which it is gone on with.
+  TrashInfo gone;
+  auto erase = [&](int64_t, int64_t number) -> Result<WaveDraft> {
     QANAT_ASSIGN_OR_RETURN(auto found, check());
+    const bool stays = keep && impl_->trash_grace_ms > 0;
     const std::string key = branch_key(repo.project, repo.repo, branch);
     WaveDraft draft;
     draft.needs_wave = false;
     draft.with.may_use_reserve = true;
     draft.with.when(meta::mod_revision_is(key, found.mod_revision)).erase(key);
-    draft.with.add(meta::erase_range(meta::KeyRange::prefix(heads)));
-    if (!trash.empty()) {
-      QANAT_ASSIGN_OR_RETURN(auto record, impl_->find_trash(repo.project, trash));
-      if (!record) return data_loss("the trash record of the branch is missing");
-      const std::string trash_at = trash_key(repo.project, record->record.deleted_ms, trash);
-      record->record.state = "whole";
-      draft.with.when(meta::mod_revision_is(trash_at, record->mod_revision));
-      draft.with.put(trash_at, encode(record->record));
-      draft.with.put(trash_item_key(repo.project, trash, key), encode(found.record));
-      // The newest entry of the history, should the head have moved since it was copied.
-      const std::string head = head_key(repo.project, repo.repo, branch, found.record.head_wave);
-      draft.with.put(trash_item_key(repo.project, trash, head),
-                     encode(HeadEntry{found.record.head_wave, found.record.head}));
-    }
+    gone = impl_->put_trash(draft.with, repo.project,
+                            {.kind = "branch",
+                             .repo = repo.repo,
+                             .branch = std::string(branch),
+                             .state = stays ? "moving" : "erasing",
+                             .before_wave = number});
+    if (stays) draft.with.put(trash_item_key(repo.project, gone.id, key), encode(found.record));
     return draft;
   };
-  return impl_->start_wave(repo.project, erase).status();
+  QANAT_ASSIGN_OR_RETURN(const auto done, impl_->start_wave(repo.project, erase));
+  gone.mod_revision = done.revision;
+  return impl_->finish_branch(repo.project, gone);
 }
 
 Result<std::vector<std::string>> Versions::Impl::derived_from(

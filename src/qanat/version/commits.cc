@@ -161,13 +161,25 @@ Result<Written> Versions::start_commit(const RepoName& repo, const CommitStart& 
     const int64_t now = impl_->clock.wall_ms();
     meta::Transaction transaction;
     std::string parent;
-    if (!start.parent.empty()) {
+    std::optional<Loaded<BranchRecord>> old;
+    if (!start.branch.empty()) {
+      QANAT_ASSIGN_OR_RETURN(old, impl_->branch(repo, start.branch));
+    }
+    const bool makes_branch = !start.branch.empty() && !old;
+    if (makes_branch || !start.parent.empty()) {
       // As what moves heads does: a squash or drop of the parent that has counted its children must
-      // count again. A parent that is a branch's head is guarded by the branch.
+      // count again. A parent that is a branch's head is guarded by the branch. And whoever makes a
+      // branch must see the deletion of one of its name.
       const std::string next = wave_next_key(repo.project);
       QANAT_ASSIGN_OR_RETURN(const auto number, impl_->store.get(next));
       transaction.when(meta::mod_revision_is(next, number ? number->mod_revision : 0))
           .put(next, number ? number->value : "1");
+    }
+    if (makes_branch) {
+      QANAT_RETURN_IF_ERROR(impl_->make_way(repo, start.branch));
+      QANAT_RETURN_IF_ERROR(impl_->check_gone(repo, start.branch));
+    }
+    if (!start.parent.empty()) {
       QANAT_ASSIGN_OR_RETURN(auto commit, resolve(repo, start.parent));
       if (!commit.record.finished()) {
         return failed_precondition(str_cat("commit ", commit.id, " is open and has no children"),
@@ -179,7 +191,6 @@ Result<Written> Versions::start_commit(const RepoName& repo, const CommitStart& 
         meta::mod_revision_is(repo_key(repo.project, repo.repo), loaded_repo.mod_revision));
     const std::string id = random_id();
     if (!start.branch.empty()) {
-      QANAT_ASSIGN_OR_RETURN(auto old, impl_->branch(repo, start.branch));
       BranchRecord branch = old ? old->record : BranchRecord{.created_ms = now};
       if (!branch.open.empty()) {
         return failed_precondition(
@@ -288,6 +299,7 @@ Result<Written> Versions::apply(const RepoName& repo, std::string_view ref,
     std::string open = target.name;
     if (!target.is_commit) {
       QANAT_ASSIGN_OR_RETURN(branch, impl_->branch(repo, target.name));
+      if (!branch) QANAT_RETURN_IF_ERROR(impl_->make_way(repo, target.name));
       open = branch ? branch->record.open : "";
     }
     std::optional<CommitInfo> base;
@@ -342,6 +354,7 @@ Result<Written> Versions::apply(const RepoName& repo, std::string_view ref,
         if (stale) return conflict("the branch moved");
       }
       retrying = true;
+      if (!branch) QANAT_RETURN_IF_ERROR(impl_->check_gone(repo, target.name));
       WaveDraft draft;
       draft.cause = WaveCause::kCommit;
       draft.id = made.id;
@@ -408,6 +421,7 @@ Result<meta::Transaction> Versions::output_branch_transaction(
   BranchRecord record = old ? old->record : BranchRecord{.created_ms = now};
   record.pipeline = pipeline;
   record.provenance = provenance;
+  if (!old) QANAT_RETURN_IF_ERROR(impl_->check_gone(repo, branch.branch));
   transaction.when(Impl::branch_unchanged(repo, branch.branch, old));
   transaction.put(branch_key(project, branch.repo, branch.branch), encode(record));
   return transaction;

@@ -131,6 +131,7 @@ void fields(V& v, TrashRecord& t) {
   v.required("deleted_ms", t.deleted_ms, "");
   v.required("expires_ms", t.expires_ms, "");
   v.required("state", t.state, "");
+  v.optional("before_wave", t.before_wave, "");
   v.optional("how", t.how, "");
   v.optional("children", t.children, "");
 }

@@ -134,10 +134,12 @@ struct TrashRecord {
   std::string commit;  // id of the commits
   int64_t deleted_ms = 0;
   int64_t expires_ms = 0;  // from then on collection may remove it
-  // "moving": its parts are on their way here; "whole"; "restoring": on their way back. Only what
-  // is whole is removed or restored anew.
+  // "moving": its parts are on their way here; "whole"; "restoring": on their way back; "erasing":
+  // it does not stay here, its parts are being erased. Only what is whole is removed or restored
+  // anew.
   std::string state = "whole";
-  std::string how;  // of commits: "squash" or "drop"
+  int64_t before_wave = 0;  // of a branch: all that its heads were lies before this wave
+  std::string how;          // of commits: "squash" or "drop"
   // Of squashed commits: those whose parent they were, as "repo@id".
   std::vector<std::string> children;
 };

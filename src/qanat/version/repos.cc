@@ -160,8 +160,10 @@ Status Versions::delete_repo(const RepoName& name, bool force, std::string_view 
     draft.needs_wave = false;
     draft.with.may_use_reserve = true;
     if (keep && impl_->trash_grace_ms > 0) {
-      found.record.trash = impl_->put_trash(draft.with, name.project,
-                                            {.kind = "repo", .repo = name.repo, .state = "moving"});
+      found.record.trash = impl_
+                               ->put_trash(draft.with, name.project,
+                                           {.kind = "repo", .repo = name.repo, .state = "moving"})
+                               .id;
     }
     draft.with.when(meta::mod_revision_is(key, found.mod_revision)).put(key, encode(found.record));
     return draft;
@@ -170,10 +172,13 @@ Status Versions::delete_repo(const RepoName& name, bool force, std::string_view 
   return impl_->finish_deletion(name);
 }
 
-Status Versions::settle_repo(const RepoName& name) {
-  QANAT_RETURN_IF_ERROR(check_project_name(name.project));
-  QANAT_RETURN_IF_ERROR(check_repo_name(name.repo));
-  return impl_->finish_deletion(name);
+Status Versions::settle_output(std::string_view project, const BranchName& branch) {
+  QANAT_RETURN_IF_ERROR(check_project_name(project));
+  QANAT_RETURN_IF_ERROR(check_repo_name(branch.repo));
+  const RepoName repo{std::string(project), branch.repo};
+  QANAT_RETURN_IF_ERROR(impl_->finish_deletion(repo));
+  QANAT_ASSIGN_OR_RETURN(const auto there, impl_->branch(repo, branch.branch));
+  return there ? ok_status() : impl_->make_way(repo, branch.branch);
 }
 
 Status Versions::Impl::finish_deletion(const RepoName& name) {

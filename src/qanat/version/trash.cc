@@ -22,13 +22,13 @@ constexpr size_t kMovedBytes = 512 << 10;
 
 void Versions::set_trash_grace_ms(int64_t grace_ms) { impl_->trash_grace_ms = grace_ms; }
 
-std::string Versions::Impl::put_trash(meta::Transaction& transaction, std::string_view project,
-                                      TrashRecord record) const {
-  std::string id = random_id();
+TrashInfo Versions::Impl::put_trash(meta::Transaction& transaction, std::string_view project,
+                                    TrashRecord record) const {
+  const std::string id = random_id();
   record.deleted_ms = clock.wall_ms();
   record.expires_ms = record.deleted_ms + trash_grace_ms;
   transaction.put(trash_key(project, record.deleted_ms, id), encode(record));
-  return id;
+  return {id, std::move(record)};
 }
 
 Result<std::vector<TrashInfo>> Versions::list_trash(std::string_view project) const {
@@ -72,22 +72,6 @@ Status Versions::Impl::move_to_trash(std::string_view project, std::string_view 
     }
     QANAT_ASSIGN_OR_RETURN(const bool ours, commit_step(std::move(step), guard));
     if (!ours) return ok_status();
-  }
-}
-
-Status Versions::Impl::copy_to_trash(std::string_view project, std::string_view trash,
-                                     const meta::KeyRange& range) {
-  meta::KeyRange rest = range;
-  for (;;) {
-    QANAT_ASSIGN_OR_RETURN(const auto found, store.range(rest, {.limit = 2 * kMoved}));
-    if (found.items.empty()) return ok_status();
-    meta::Transaction step;
-    step.may_use_reserve = true;
-    for (const meta::KeyValue& item : found.items) {
-      step.put(trash_item_key(project, trash, item.key), item.value);
-    }
-    QANAT_RETURN_IF_ERROR(store.commit(std::move(step)).status());
-    rest.begin = meta::key_after(found.items.back().key);
   }
 }
 
@@ -188,6 +172,8 @@ Status Versions::undelete_branch(const RepoName& repo, std::string_view branch) 
   QANAT_RETURN_IF_ERROR(check_branch_name(branch));
   QANAT_RETURN_IF_ERROR(impl_->repo(repo).status());
   std::lock_guard lock(impl_->branch_locks.of(branch_key(repo.project, repo.repo, branch)));
+  QANAT_ASSIGN_OR_RETURN(const bool restored, impl_->settle_branch(repo, branch));
+  if (restored) return ok_status();  // asked again, after an error
   QANAT_ASSIGN_OR_RETURN(const auto trash, list_trash(repo.project));
   const auto found = std::find_if(trash.begin(), trash.end(), [&](const TrashInfo& info) {
     return info.record.kind == "branch" && info.record.repo == repo.repo &&
@@ -200,6 +186,7 @@ Status Versions::undelete_branch(const RepoName& repo, std::string_view branch) 
   const std::string key = branch_key(repo.project, repo.repo, branch);
   const std::string trash_at = trash_key(repo.project, found->record.deleted_ms, found->id);
   // The branch first, with the newest entry of its history; then the rest.
+  TrashInfo restoring = *found;
   auto restore = [&](int64_t, int64_t) -> Result<WaveDraft> {
     QANAT_ASSIGN_OR_RETURN(auto loaded_repo, impl_->repo(repo));
     QANAT_ASSIGN_OR_RETURN(const auto there, impl_->branch(repo, branch));
@@ -207,6 +194,7 @@ Status Versions::undelete_branch(const RepoName& repo, std::string_view branch) 
       return already_exists(str_cat("branch ", repo.repo, "@", branch, " exists"),
                             "delete the one that is there first");
     }
+    QANAT_RETURN_IF_ERROR(impl_->check_gone(repo, branch));
     const std::string item = trash_item_key(repo.project, found->id, key);
     QANAT_ASSIGN_OR_RETURN(auto record, impl_->find<BranchRecord>(item));
     if (!record) return data_loss("the trash of the branch is damaged");
@@ -226,13 +214,12 @@ Status Versions::undelete_branch(const RepoName& repo, std::string_view branch) 
       }
       draft.with.when(meta::key_present(commit));
     }
-    TrashRecord moved = found->record;
-    moved.state = "restoring";
+    restoring.record.state = "restoring";
     draft.with.when(
         meta::mod_revision_is(repo_key(repo.project, repo.repo), loaded_repo.mod_revision));
     draft.with.when(meta::key_absent(key)).put(key, encode(restored));
     draft.with.when(meta::mod_revision_is(trash_at, found->mod_revision))
-        .put(trash_at, encode(moved));
+        .put(trash_at, encode(restoring.record));
     draft.with.erase(item);
     if (restored.head_wave != 0) {
       const std::string head = head_key(repo.project, repo.repo, branch, restored.head_wave);
@@ -243,9 +230,75 @@ Status Versions::undelete_branch(const RepoName& repo, std::string_view branch) 
   };
   QANAT_ASSIGN_OR_RETURN(const auto begun,
                          impl_->start_wave(repo.project, Impl::NumberedDraft(restore)));
-  QANAT_RETURN_IF_ERROR(impl_->move_from_trash(repo.project, found->id, "",
-                                               meta::mod_revision_is(trash_at, begun.revision)));
-  return impl_->store.commit(meta::Transaction().erase(trash_at)).status();
+  restoring.mod_revision = begun.revision;
+  return impl_->finish_branch(repo.project, restoring);
+}
+
+Status Versions::Impl::finish_branch(std::string_view project, const TrashInfo& info) {
+  TrashRecord record = info.record;
+  const std::string trash_at = trash_key(project, record.deleted_ms, info.id);
+  const meta::Compare unchanged = meta::mod_revision_is(trash_at, info.mod_revision);
+  // Not what a branch of this name has that was made since.
+  const meta::KeyRange heads =
+      meta::KeyRange::between(heads_prefix(project, record.repo, record.branch),
+                              head_key(project, record.repo, record.branch, record.before_wave));
+  meta::Transaction end;
+  end.may_use_reserve = true;
+  end.when(unchanged);
+  if (record.state == "moving") {
+    QANAT_RETURN_IF_ERROR(move_to_trash(project, info.id, heads, unchanged));
+    record.state = "whole";
+    end.put(trash_at, encode(record));
+  } else if (record.state == "erasing") {
+    QANAT_RETURN_IF_ERROR(erase_in_steps(heads, unchanged));
+    end.erase(trash_at);
+  } else {
+    // Into the branch that the restoration has made, by the same transaction as this record.
+    QANAT_RETURN_IF_ERROR(
+        move_from_trash(project, info.id, "",
+                        meta::create_revision_is(branch_key(project, record.repo, record.branch),
+                                                 info.mod_revision)));
+    end.erase(trash_at);
+  }
+  // If the compare does not hold, another was faster.
+  return store.commit(std::move(end)).status();
+}
+
+Result<bool> Versions::Impl::settle_branch(const RepoName& repo, std::string_view branch) {
+  bool restored = false;
+  QANAT_ASSIGN_OR_RETURN(const auto trash,
+                         store.range(meta::KeyRange::prefix(trash_prefix(repo.project))));
+  for (const meta::KeyValue& item : trash.items) {
+    QANAT_ASSIGN_OR_RETURN(auto record, decode<TrashRecord>(item.key, item.value));
+    if (record.kind != "branch" || record.state == "whole") continue;
+    if (record.repo != repo.repo || record.branch != branch) continue;
+    restored |= record.state == "restoring";
+    QANAT_RETURN_IF_ERROR(finish_branch(
+        repo.project, {std::string(last_part(item.key)), std::move(record), item.mod_revision}));
+  }
+  // Without a record: what came back with its repo, which had been deleted in the meantime.
+  QANAT_ASSIGN_OR_RETURN(const auto there, this->branch(repo, branch));
+  if (there) return restored;
+  QANAT_RETURN_IF_ERROR(
+      erase_in_steps(meta::KeyRange::prefix(heads_prefix(repo.project, repo.repo, branch)),
+                     meta::key_absent(branch_key(repo.project, repo.repo, branch))));
+  return false;
+}
+
+Status Versions::Impl::make_way(const RepoName& repo, std::string_view branch) {
+  return check_gone(repo, branch).ok() ? ok_status() : settle_branch(repo, branch).status();
+}
+
+Status Versions::Impl::check_gone(const RepoName& repo, std::string_view branch) const {
+  QANAT_ASSIGN_OR_RETURN(
+      const auto heads,
+      store.range(meta::KeyRange::prefix(heads_prefix(repo.project, repo.repo, branch)),
+                  {.limit = 1, .keys_only = true}));
+  if (heads.items.empty()) return ok_status();
+  // Or another has made it by now: then the transaction will find out.
+  QANAT_ASSIGN_OR_RETURN(const auto there, this->branch(repo, branch));
+  if (there) return ok_status();
+  return conflict(str_cat("branch ", repo.repo, "@", branch, " is being deleted"), "try again");
 }
 
 Status Versions::Impl::resume_trash() {
@@ -256,29 +309,15 @@ Status Versions::Impl::resume_trash() {
     const std::string project(part_from_end(item.key, 2));
     const std::string trash(last_part(item.key));
     log_info("going on with a change of the trash", {{"kind", record.kind}, {"id", trash}});
-    if (record.kind == "branch" && record.state == "moving") {
-      // The branch is still there, with the newest entry of its history.
-      QANAT_RETURN_IF_ERROR(
-          move_from_trash(project, trash, "", meta::mod_revision_is(item.key, item.mod_revision)));
-    } else if (record.state == "restoring") {
-      QANAT_RETURN_IF_ERROR(
-          move_from_trash(project, trash, "", meta::mod_revision_is(item.key, item.mod_revision)));
-    } else {
-      // Commits: those that are here have gone, the others stay.
-      record.state = "whole";
-      QANAT_RETURN_IF_ERROR(
-          store
-              .commit(meta::Transaction()
-                          .when(meta::mod_revision_is(item.key, item.mod_revision))
-                          .put(item.key, encode(record)))
-              .status());
+    if (record.kind == "branch") {
+      QANAT_RETURN_IF_ERROR(finish_branch(project, {trash, std::move(record), item.mod_revision}));
       continue;
     }
-    QANAT_RETURN_IF_ERROR(store
-                              .commit(meta::Transaction()
-                                          .when(meta::mod_revision_is(item.key, item.mod_revision))
-                                          .erase(item.key))
-                              .status());
+    // Commits: those that are here have gone, the others stay.
+    record.state = "whole";
+    meta::Transaction end;
+    end.when(meta::mod_revision_is(item.key, item.mod_revision)).put(item.key, encode(record));
+    QANAT_RETURN_IF_ERROR(store.commit(std::move(end)).status());
   }
   return ok_status();
 }

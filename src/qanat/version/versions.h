@@ -184,7 +184,9 @@ class Versions {
                                    const BranchUpdate& update);
   Result<BranchInfo> inspect_branch(const RepoName& repo, std::string_view branch) const;
   Result<Page<BranchInfo>> list_branches(const RepoName& repo, const PageRequest& page) const;
-  // The commits stay. Refused when another branch derives from it, unless `force`.
+  // The commits stay. Refused when another branch derives from it, unless `force`. Gone at once;
+  // its history then follows in bounded steps, and start(), or whoever makes a branch of this name,
+  // does what a crash or an error has left of that.
   Status delete_branch(const RepoName& repo, std::string_view branch, bool force,
                        std::string_view owner = {}, bool keep = true);
 
@@ -261,11 +263,12 @@ class Versions {
                                                   const WaveInfo& wave) const;
 
   // --- For pipelines ---
-  // Ends the deletion or restoration of a repo that has begun, if one has. Not from within a draft.
-  Status settle_repo(const RepoName& name);
+  // Ends the deletion or restoration of a repo, or of this branch of it, if one has begun. Not from
+  // within a draft.
+  Status settle_output(std::string_view project, const BranchName& branch);
   // What creates the output repo and branch of a pipeline or updates the branch's provenance: for
-  // WaveDraft::with. Refused when the repo exists and is not this pipeline's; kConflict while it is
-  // being deleted or restored: settle_repo() beforehand.
+  // WaveDraft::with. Refused when the repo exists and is not this pipeline's; kConflict while one
+  // of them is being deleted or restored: settle_output() beforehand.
   Result<meta::Transaction> output_branch_transaction(
       std::string_view project, const BranchName& branch, std::string_view pipeline,
       const std::vector<BranchName>& provenance) const;

@@ -91,16 +91,25 @@ struct Versions::Impl {
   // what lies under these keys by now may be another's: they leave it, and give OK.
   Status move_to_trash(std::string_view project, std::string_view trash,
                        const meta::KeyRange& range, const meta::Compare& guard);
-  Status copy_to_trash(std::string_view project, std::string_view trash,
-                       const meta::KeyRange& range);
   // Moves what is in the trash back, but for the key `but`.
   Status move_from_trash(std::string_view project, std::string_view trash, std::string_view but,
                          const meta::Compare& guard);
   // Ascending. Without a guard: for keys that nobody uses again.
   Status erase_in_steps(const meta::KeyRange& range,
                         const std::optional<meta::Compare>& guard = std::nullopt);
-  std::string put_trash(meta::Transaction& transaction, std::string_view project,
-                        TrashRecord record) const;
+  // Gives it without its revision.
+  TrashInfo put_trash(meta::Transaction& transaction, std::string_view project,
+                      TrashRecord record) const;
+  // Ends the deletion or restoration of a branch that its record in the trash says has begun.
+  Status finish_branch(std::string_view project, const TrashInfo& info);
+  // Ends all that a crash, an error or another server has left half done of a branch's deletions
+  // and restorations. Gives whether it has restored the branch.
+  Result<bool> settle_branch(const RepoName& repo, std::string_view branch);
+  // For who makes a branch, which is not there: none of an earlier one's history may be left.
+  // make_way() sees to that; check_gone() makes sure of it, in the draft or once wave-next has been
+  // read that the transaction compares, by kConflict.
+  Status make_way(const RepoName& repo, std::string_view branch);
+  Status check_gone(const RepoName& repo, std::string_view branch) const;
   // What a crash left half done.
   Status resume_trash();
   // Commits one step. False: its guard does not hold (any more).

@@ -561,6 +561,60 @@ TEST_F(GcTest, ACommitBegunOnOneThatIsSquashedMeanwhileGetsItsParent) {
   EXPECT_EQ(found->record.parent, first);
 }
 
+// More of them than a page of anything has.
+TEST_F(GcTest, AllThatWasMadeFromACommitIsInTheWayOfItsRemovalOrGoesWithIt) {
+  constexpr int kMany = 1100;
+  // A pipeline's commit in a repo of its own, made from `input`.
+  const auto make = [&](const std::string& pipeline, const std::string& id, int64_t wave,
+                        const CommitInput& input) {
+    CommitRecord record{.origin = CommitOrigin::kPipeline, .wave = wave, .finished_ms = 1};
+    record.pipeline = pipeline;
+    record.inputs = {input};
+    meta::Transaction transaction;
+    transaction.put(repo_key(kProject, pipeline), encode(RepoRecord{.pipeline = pipeline}));
+    transaction.put(commit_key(kProject, pipeline, id), encode(record));
+    ASSERT_TRUE(meta_.commit(std::move(transaction)).ok());
+  };
+  std::vector<std::string> members;
+  for (int n = 0; n < kMany; ++n) members.push_back(str_cat("own", n));
+  class Dag : public DagView {
+   public:
+    std::vector<std::string> members;
+    Result<std::vector<std::string>> downstream(std::string_view, const std::vector<BranchName>&,
+                                                int64_t) override {
+      return members;
+    }
+  } dag;
+  dag.members = members;
+  versions_->set_dag(&dag);
+  const std::string first = replace(kOrders, "master", "f", noise(300));
+  const CommitInput input{.repo = "orders", .branch = "master", .commit = first, .wave = 1};
+  for (const std::string& member : members) make(member, first, 1, input);
+  for (int n = 0; n < kMany; ++n) {
+    const std::string pipeline = str_cat("later", n);
+    const auto wave = versions_->start_wave(kProject, [&](int64_t) -> Result<WaveDraft> {
+      return WaveDraft{.members = {pipeline}, .with = {}};
+    });
+    ASSERT_TRUE(wave.ok());
+    make(pipeline, wave->record.id, wave->number, input);
+  }
+
+  CommitSets sets(meta_, clock_, *versions_, nullptr);
+  CommitSets::Request request;
+  request.id = first;
+  request.how = CommitSets::How::kDrop;
+  const auto refused = sets.remove(request);
+  ASSERT_EQ(refused.code(), Code::kFailedPrecondition);
+  EXPECT_TRUE(refused.status().message().starts_with("commit later0@"))
+      << refused.status().to_string();
+  request.recursive = true;
+  const auto removed = sets.remove(request);
+  ASSERT_TRUE(removed.ok()) << removed.status().to_string();
+  EXPECT_EQ(removed->size(), static_cast<size_t>(1 + 2 * kMany));
+  EXPECT_TRUE(meta_.range(meta::KeyRange::prefix(commits_prefix(kProject)))->items.empty());
+  versions_->set_dag(nullptr);
+}
+
 TEST_F(GcTest, UploadsAreListedWithoutTheirPacks) {
   std::set<std::string> ids;
   for (int n = 0; n < 3; ++n) {

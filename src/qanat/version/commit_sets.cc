@@ -124,19 +124,19 @@ Result<std::vector<CommitInfo>> CommitSets::remove(const Request& request) {
   // What was made from them by later changes.
   std::set<std::string> ids = {request.id};
   std::vector<std::string> more;
-  for (const CommitInfo& commit : std::vector<CommitInfo>(going)) {
-    QANAT_ASSIGN_OR_RETURN(const auto made,
-                           versions_.provenance({commit.project, commit.repo}, commit.id));
-    for (const CommitInfo& other : made.downstream) {
-      if (!ids.insert(other.id).second) continue;
-      if (!request.recursive) {
-        return failed_precondition(str_cat("commit ", name_of(other),
-                                           ", of another change, was made from ", name_of(commit)),
-                                   "--recursive takes out what was made from it, too");
-      }
-      more.push_back(other.id);
-    }
-  }
+  QANAT_RETURN_IF_ERROR(versions_.visit_downstream(
+      request.project, going,
+      [&](const CommitInfo& other, const CommitInput& from) -> Result<bool> {
+        if (!ids.insert(other.id).second) return true;
+        if (!request.recursive) {
+          return failed_precondition(
+              str_cat("commit ", name_of(other), ", of another change, was made from ", from.repo,
+                      "@", from.commit),
+              "--recursive takes out what was made from it, too");
+        }
+        more.push_back(other.id);
+        return true;
+      }));
   for (const std::string& id : more) {
     QANAT_ASSIGN_OR_RETURN(const auto set, find_set(request.project, id, ""));
     going.insert(going.end(), set.begin(), set.end());

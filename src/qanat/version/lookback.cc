@@ -68,60 +68,71 @@ Result<Provenance> Versions::provenance(const RepoName& repo, std::string_view r
       result.upstream.push_back(*std::move(found));
     }
   }
-  // Downstream: output commits of the waves in which this commit, or one already found, was a head.
-  // Going through the waves in order, whatever a commit was made from is found before it.
-  QANAT_ASSIGN_OR_RETURN(int64_t last, last_wave(repo.project));
-  std::set<CommitName> sources{{start.repo, start.id}};
+  if (result.more) return result;
+  QANAT_RETURN_IF_ERROR(visit_downstream(
+      repo.project, {start}, [&](CommitInfo made, const CommitInput&) -> Result<bool> {
+        result.more = static_cast<int64_t>(result.downstream.size()) == limit;
+        if (!result.more) result.downstream.push_back(std::move(made));
+        return !result.more;
+      }));
+  return result;
+}
+
+Status Versions::visit_downstream(
+    std::string_view project, const std::vector<CommitInfo>& starts,
+    const std::function<Result<bool>(CommitInfo made, const CommitInput& from)>& visit) const {
+  // Output commits of the waves in which one of these, or one already found, was a head. Going
+  // through the waves in order, whatever a commit was made from is found before it.
+  QANAT_ASSIGN_OR_RETURN(int64_t last, last_wave(project));
+  std::set<CommitName> sources;
   std::map<int64_t, int64_t> to_read;  // first -> last wave
-  auto add_waves = [&](const CommitInfo& commit) -> Status {
+  auto add = [&](const CommitInfo& commit) -> Status {
+    sources.insert({commit.repo, commit.id});
     QANAT_ASSIGN_OR_RETURN(
         auto intervals,
-        head_intervals(impl_->store, heads_prefix(repo.project, commit.repo), commit.id, last));
+        head_intervals(impl_->store, heads_prefix(project, commit.repo), commit.id, last));
     for (const Interval& interval : intervals) {
       int64_t& end = to_read[interval.first];
       end = std::max(end, interval.last);
     }
     return ok_status();
   };
-  QANAT_RETURN_IF_ERROR(add_waves(start));
+  for (const CommitInfo& start : starts) QANAT_RETURN_IF_ERROR(add(start));
   int64_t done = 0;  // waves up to it were read
-  while (!to_read.empty() && !result.more) {
+  while (!to_read.empty()) {
     const auto [first, end] = *to_read.begin();
     const int64_t from = std::max(first, done + 1);
     if (from > end) {
       to_read.erase(to_read.begin());
       continue;
     }
-    QANAT_ASSIGN_OR_RETURN(
-        auto waves, waves_after(repo.project, from - 1, std::min(kWavesRead, end - from + 1)));
+    QANAT_ASSIGN_OR_RETURN(auto waves,
+                           waves_after(project, from - 1, std::min(kWavesRead, end - from + 1)));
     if (waves.empty()) break;
     for (const WaveInfo& wave : waves) {
       if (wave.number > end) break;
       done = wave.number;
       bool widened = false;
       for (const std::string& member : wave.record.members) {
+        if (sources.contains({member, wave.record.id})) continue;
         QANAT_ASSIGN_OR_RETURN(auto found,
-                               impl_->find_commit({repo.project, member}, wave.record.id));
-        if (!found || sources.contains({member, wave.record.id})) continue;
+                               impl_->find_commit({std::string(project), member}, wave.record.id));
+        if (!found) continue;
         const auto& inputs = found->record.inputs;
-        if (std::none_of(inputs.begin(), inputs.end(), [&](const CommitInput& input) {
-              return sources.contains({input.repo, input.commit});
-            })) {
-          continue;
-        }
-        if (static_cast<int64_t>(result.downstream.size()) == limit) {
-          result.more = true;
-          break;
-        }
-        sources.insert({member, wave.record.id});
-        QANAT_RETURN_IF_ERROR(add_waves(*found));
-        result.downstream.push_back(*std::move(found));
+        const auto source = std::find_if(
+            inputs.begin(), inputs.end(),
+            [&](const CommitInput& input) { return sources.contains({input.repo, input.commit}); });
+        if (source == inputs.end()) continue;
+        QANAT_RETURN_IF_ERROR(add(*found));
         widened = true;
+        const CommitInput by = *source;
+        QANAT_ASSIGN_OR_RETURN(const bool go_on, visit(*std::move(found), by));
+        if (!go_on) return ok_status();
       }
-      if (widened || result.more) break;
+      if (widened) break;
     }
   }
-  return result;
+  return ok_status();
 }
 
 Result<std::vector<CommitInfo>> Versions::children(const RepoName& repo,

@@ -281,6 +281,11 @@ class Versions {
   // --- Looking back ---
   Result<Provenance> provenance(const RepoName& repo, std::string_view ref,
                                 int64_t limit = 1000) const;
+  // What was made from these commits, each once, by waves, whatever its number: until `visit` gives
+  // false. `from`: an input of it that is one of these or was visited.
+  Status visit_downstream(
+      std::string_view project, const std::vector<CommitInfo>& starts,
+      const std::function<Result<bool>(CommitInfo made, const CommitInput& from)>& visit) const;
   // The commits whose parent it is, as far as a branch reaches them.
   Result<std::vector<CommitInfo>> children(const RepoName& repo, const CommitInfo& commit) const;
   struct HistoryRequest {

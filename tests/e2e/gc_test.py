@@ -106,6 +106,29 @@ class GcTest(unittest.TestCase):
         for n in range(60):
             self.assertEqual(s.qanat("get", "file", f"a@master:/f{n}", text=False), f"content {n}".encode())
 
+    def test_a_change_whose_jobs_run_stays(self):
+        """Else what was dropped would live on in what they make."""
+        s = self.server
+        s.qanat("create", "repo", "secret")
+        copy = "if [ -e /pfs/secret/hold ]; then sleep 1000; fi; cp /pfs/secret/* /pfs/out/"
+        s.create_pipeline({"pipeline": {"name": "slow"}, "transform": {"image": "local", "cmd": ["sh", "-c", copy]}, "input": {"pfs": {"repo": "secret", "glob": "/*"}}})
+        s.create_pipeline({"pipeline": {"name": "after"}, "transform": {"image": "local", "cmd": ["sh", "-c", "cp /pfs/slow/* /pfs/out/"]}, "input": {"pfs": {"repo": "slow", "glob": "/*"}}})
+        s.put("secret", "/a", "raw")
+        s.qanat("wait", "commit", "secret@master")
+        self.assertEqual(s.tree("after"), {"/a": "raw"})
+        s.put("secret", "/hold", "raw")
+        first, second = (c["id"] for c in reversed(json.loads(s.qanat("list", "commit", "secret", "-o", "json"))))
+        for verb in ("drop", "squash"):
+            self.assertIn(f"has still to end its job {second}", self.refused(verb, "commit", second))
+        wait_until(lambda: [j for j in s.jobs("slow") if j["id"] == second], "the job is known")
+        s.qanat("stop", "job", f"slow@{second}")
+        wait_until(lambda: [j for j in s.jobs("after") if j["id"] == second and j["state"] == "UNRUNNABLE"], "the wave has ended")
+        s.qanat("drop", "commit", second)
+        self.assertEqual(s.tree("secret"), {"/a": "raw"})
+        s.qanat("drop", "commit", first)
+        for repo in ("secret", "slow", "after"):
+            self.refused("get", "file", f"{repo}@master:/a")
+
     def test_squash_and_drop(self):
         s = self.server
         s.qanat("create", "repo", "a")

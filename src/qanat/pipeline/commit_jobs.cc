@@ -13,6 +13,12 @@ namespace {
 constexpr int64_t kWavesRead = 256;
 constexpr size_t kMaxInputs = 24;  // that one transaction compares, beside what else it does
 
+Status has_work(std::string_view pipeline, const std::string& id) {
+  return failed_precondition(str_cat("pipeline ", pipeline, " has still to end its job ", id),
+                             str_cat("wait for it: `qanat wait commit ", id,
+                                     "`; or stop it: `qanat stop job ", pipeline, "@", id, "`"));
+}
+
 }  // namespace
 
 // The next plan reads the inputs of the job it starts from. Those of jobs before the last one are
@@ -37,6 +43,15 @@ Result<bool> RemovedJobs::inputs_stand(std::string_view project, std::string_vie
   return true;
 }
 
+Status RemovedJobs::check_ended(std::string_view project, std::string_view pipeline,
+                                const version::WaveInfo& wave) {
+  const std::string key = pipeline_key(project, pipeline);
+  QANAT_ASSIGN_OR_RETURN(const auto item, store_.get(key));
+  if (!item) return ok_status();
+  QANAT_ASSIGN_OR_RETURN(const auto record, decode<PipelineRecord>(key, item->value));
+  return record.last_wave >= wave.number ? ok_status() : has_work(pipeline, wave.record.id);
+}
+
 Status RemovedJobs::remove_job(std::string_view project, std::string_view pipeline, int64_t wave,
                                std::optional<int64_t> head_wave, std::string_view trash,
                                meta::Transaction& transaction) {
@@ -53,9 +68,7 @@ Status RemovedJobs::remove_job(std::string_view project, std::string_view pipeli
       for (const version::WaveInfo& next : waves) {
         const auto& members = next.record.members;
         if (std::find(members.begin(), members.end(), pipeline) != members.end()) {
-          return failed_precondition(
-              str_cat("pipeline ", pipeline, " has still to end its job ", next.record.id),
-              str_cat("wait for it: `qanat wait commit ", next.record.id, "`"));
+          return has_work(pipeline, next.record.id);
         }
         after = next.number;
       }

@@ -11,6 +11,8 @@ class RemovedJobs : public version::CommitJobs {
   // They outlive it.
   RemovedJobs(meta::Store& store, version::Versions& versions)
       : store_(store), versions_(versions) {}
+  Status check_ended(std::string_view project, std::string_view pipeline,
+                     const version::WaveInfo& wave) override;
   Status remove_job(std::string_view project, std::string_view pipeline, int64_t wave,
                     std::optional<int64_t> head_wave, std::string_view trash,
                     meta::Transaction& transaction) override;

@@ -128,6 +128,8 @@ class Controller : public std::enable_shared_from_this<Controller> {
     content::TreeRoot root;               // of the output commit
     std::optional<int64_t> job_revision;  // nothing: the record is new
   };
+  // "repo@commit" of an input that is there no more; "" if all are.
+  Result<std::string> missing_input(const JobRecord& job) const;
   // kConflict if the pipeline has another version by now; the change is taken up.
   Status check_in_force(const CompiledSpec& spec, const PipelineRecord& stored);
   Status commit_end(Ending ending, const CompiledSpec& spec, content::ContentWriter* writer,

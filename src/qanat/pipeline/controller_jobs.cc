@@ -100,12 +100,8 @@ Status Controller::plan_and_start(std::shared_ptr<const CompiledSpec> spec, cons
   // Before anything is read that the plan will refer to: the base job's table, the inputs, results.
   const auto writer = content->new_writer();
   QANAT_RETURN_IF_ERROR(writer->rely_on_epoch());
-  for (const JobInput& input : record.inputs) {
-    if (input.commit.empty()) continue;
-    QANAT_ASSIGN_OR_RETURN(const auto commit, services_.meta->get(version::commit_key(
-                                                  project_, input.repo, input.commit)));
-    if (!commit) return conflict(str_cat("commit ", input.repo, "@", input.commit, " was deleted"));
-  }
+  QANAT_ASSIGN_OR_RETURN(const std::string gone, missing_input(record));
+  if (!gone.empty()) return conflict(str_cat("commit ", gone, " was deleted"));
 
   std::shared_ptr<const CompiledSpec> base_spec;
   if (record.base_wave != 0) {
@@ -378,6 +374,16 @@ Status Controller::end_unrun(const Waiting& next, const CompiledSpec& spec, JobS
   return commit_end({std::move(record), std::move(root), revision}, spec, nullptr, {});
 }
 
+Result<std::string> Controller::missing_input(const JobRecord& job) const {
+  for (const JobInput& input : job.inputs) {
+    if (input.commit.empty()) continue;
+    QANAT_ASSIGN_OR_RETURN(const auto commit, services_.meta->get(version::commit_key(
+                                                  project_, input.repo, input.commit)));
+    if (!commit) return str_cat(input.repo, "@", input.commit);
+  }
+  return std::string();
+}
+
 Status Controller::check_in_force(const CompiledSpec& spec, const PipelineRecord& stored) {
   if (stored.version == spec.record.version) return ok_status();
   changed(stored);
@@ -422,6 +428,19 @@ Status Controller::commit_end(Ending ending, const CompiledSpec& spec,
     QANAT_ASSIGN_OR_RETURN(PipelineRecord record,
                            decode<PipelineRecord>(pipeline, pipeline_value->value));
     QANAT_RETURN_IF_ERROR(check_in_force(spec, record));
+    if (job.state == JobState::kSuccess) {
+      // Another change's commit that this job reads may be dropped while it runs; what was taken
+      // out of history is not to live on in a new head.
+      QANAT_ASSIGN_OR_RETURN(const std::string gone, missing_input(job));
+      if (!gone.empty()) {
+        job.state = JobState::kKilled;
+        job.reason = str_cat("its input ", gone, " was taken out of history while it ran");
+        job.owners.clear();
+        job.content.clear();
+        output.root = {};
+        output.error = job.reason;
+      }
+    }
     record.last_wave = std::max(record.last_wave, job.wave);
     if (job.state == JobState::kSuccess) record.base_wave = job.wave;
     QANAT_ASSIGN_OR_RETURN(meta::Transaction transaction,

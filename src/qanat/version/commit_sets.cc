@@ -84,7 +84,24 @@ Result<std::vector<CommitInfo>> CommitSets::find_set(const std::string& project,
   return commits;
 }
 
+Status CommitSets::check_ended(const std::string& project,
+                               const std::vector<CommitInfo>& going) const {
+  if (jobs_ == nullptr) return ok_status();
+  std::set<std::string> ids;
+  for (const CommitInfo& commit : going) {
+    if (!ids.insert(commit.id).second) continue;
+    const auto wave = versions_.inspect_wave(project, commit.id);
+    if (wave.code() == Code::kNotFound) continue;
+    if (!wave.ok()) return wave.status();
+    for (const std::string& member : wave->record.members) {
+      QANAT_RETURN_IF_ERROR(jobs_->check_ended(project, member, *wave));
+    }
+  }
+  return ok_status();
+}
+
 Status CommitSets::check(const Request& request, const std::vector<CommitInfo>& going) const {
+  QANAT_RETURN_IF_ERROR(check_ended(request.project, going));
   std::set<std::pair<std::string, std::string>> names;
   for (const CommitInfo& commit : going) names.emplace(commit.repo, commit.id);
   for (const CommitInfo& commit : going) {

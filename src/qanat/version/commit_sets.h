@@ -31,6 +31,10 @@ namespace qanat::version {
 class CommitJobs {
  public:
   virtual ~CommitJobs() = default;
+  // kFailedPrecondition while the pipeline has still to end its job of this wave, one of its
+  // members.
+  virtual Status check_ended(std::string_view project, std::string_view pipeline,
+                             const WaveInfo& wave) = 0;
   // Adds to the transaction what takes the job away (into the trash `trash`, unless that is "") and
   // compares that its pipeline works on nothing. `head_wave`: the wave of the output branch's head
   // afterwards, if that moves. kFailedPrecondition while the pipeline has work.
@@ -69,6 +73,8 @@ class CommitSets {
   Result<std::vector<CommitInfo>> find_set(const std::string& project, const std::string& id,
                                            const std::string& repo) const;
   Status check(const Request& request, const std::vector<CommitInfo>& going) const;
+  // What a change caused is known, and goes with it, when all its jobs have ended.
+  Status check_ended(const std::string& project, const std::vector<CommitInfo>& going) const;
   Status remove_one(const Request& request, const std::string& trash, const CommitInfo& commit);
 
   meta::Store& store_;

@@ -1,5 +1,6 @@
 #include "qanat/base/file_system.h"
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -110,6 +111,51 @@ TEST_F(PosixFileSystemTest, RemoveTreeDoesNotFollowLinks) {
   ASSERT_TRUE(disk_.remove_tree(path("tree")).ok());
   EXPECT_FALSE(disk_.exists(path("tree")));
   EXPECT_TRUE(disk_.exists(path("keep/f")));
+}
+
+// As user code may make one: its path is longer than any call takes. Names that the removal itself
+// would use are there already.
+TEST_F(PosixFileSystemTest, RemoveTreeOfAnyDepth) {
+  ASSERT_TRUE(disk_.make_directories(path("keep")).ok());
+  ASSERT_TRUE(disk_.write_file_durably(path("keep/f"), "x").ok());
+  ASSERT_TRUE(disk_.make_directories(path("tree/.removing-0/d")).ok());
+  ASSERT_TRUE(disk_.write_file_durably(path("tree/.removing-1"), "x").ok());
+  int folder = ::open(path("tree").c_str(), O_RDONLY | O_DIRECTORY);
+  for (int level = 0; level < 5000; ++level) {
+    ASSERT_EQ(::mkdirat(folder, "d", 0700), 0);
+    ASSERT_EQ(::symlinkat(path("keep").c_str(), folder, "link"), 0);
+    if (level % 100 == 0) {
+      ASSERT_EQ(::mkdirat(folder, "other", 0700), 0);
+      ASSERT_EQ(::symlinkat(path("keep").c_str(), folder, "other/link"), 0);
+    }
+    const int below = ::openat(folder, "d", O_RDONLY | O_DIRECTORY);
+    ASSERT_GE(below, 0);
+    ::close(folder);
+    folder = below;
+  }
+  ::close(folder);
+  const Status removed = disk_.remove_tree(path("tree"));
+  EXPECT_TRUE(removed.ok()) << removed.to_string();
+  EXPECT_FALSE(disk_.exists(path("tree")));
+  EXPECT_TRUE(disk_.exists(path("keep/f")));
+}
+
+TEST_F(PosixFileSystemTest, RemoveTreeTakesWideFoldersAndOnlyFolders) {
+  ASSERT_TRUE(disk_.make_directories(path("tree")).ok());
+  const int folder = ::open(path("tree").c_str(), O_RDONLY | O_DIRECTORY);
+  for (int i = 0; i < 5000; ++i) {
+    ASSERT_EQ(::mkdirat(folder, std::to_string(i).c_str(), 0700), 0);
+    ASSERT_EQ(::mkfifoat(folder, (std::to_string(i) + "/pipe").c_str(), 0600), 0);
+  }
+  ::close(folder);
+  ASSERT_EQ(::symlink(path("tree").c_str(), path("link").c_str()), 0);
+  EXPECT_FALSE(disk_.remove_tree(path("link")).ok());
+  EXPECT_TRUE(disk_.exists(path("tree/17/pipe")));
+  EXPECT_TRUE(disk_.remove_tree(path("tree")).ok());
+  EXPECT_FALSE(disk_.exists(path("tree")));
+  ASSERT_TRUE(disk_.write_file_durably(path("file"), "x").ok());
+  EXPECT_FALSE(disk_.remove_tree(path("file")).ok());
+  EXPECT_TRUE(disk_.exists(path("file")));
 }
 
 TEST_F(PosixFileSystemTest, DurableWriteSyncsTheFileAndItsFolder) {

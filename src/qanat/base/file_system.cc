@@ -12,6 +12,7 @@
 
 #include "qanat/base/counters.h"
 #include "qanat/base/string.h"
+#include "qanat/base/tree_removal.h"
 
 namespace qanat {
 namespace {
@@ -259,6 +260,8 @@ class PosixFileSystem : public FileSystem {
     if (result != 0) return failed("lock", path);
     return std::unique_ptr<FileLock>(std::make_unique<PosixFileLock>(descriptor.release()));
   }
+
+  Status remove_tree(const std::string& path) override { return remove_directory_tree(path); }
 };
 
 }  // namespace

@@ -124,8 +124,9 @@ class FileSystem {
   // writers of one path at once.
   Status write_file_durably(const std::string& path, std::string_view bytes);
   // A folder and everything in it; OK if it does not exist. Does not follow symbolic links. Not
-  // durable.
-  Status remove_tree(const std::string& path);
+  // durable. The machine's own file system has its own (tree_removal.h), which takes any depth and
+  // any number of names.
+  virtual Status remove_tree(const std::string& path);
 };
 
 // The machine's own. Lives as long as the process.

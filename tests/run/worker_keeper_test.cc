@@ -259,6 +259,32 @@ TEST_F(Keeper, AWorkerThatDiesYoungIsReplacedWithGrowingDelays) {
   }
 }
 
+TEST_F(Keeper, AnEndIsToldAndCountedOnceThoughTheRemovalFails) {
+  ASSERT_TRUE(keeper.ensure(spec(1)).ok());
+  keeper.reconcile();
+  backend.workers[0].running = false;
+  backend.remove_trouble = unavailable("it cannot be removed");
+  const auto exits = [&] {
+    return std::count_if(events.begin(), events.end(),
+                         [](const WorkerEvent& e) { return e.kind == WorkerEvent::Kind::kExited; });
+  };
+  keeper.reconcile();
+  EXPECT_EQ(exits(), 1);
+  clock.advance_ms(250);
+  keeper.reconcile();
+  keeper.reconcile();
+  EXPECT_EQ(exits(), 1);
+  EXPECT_EQ(backend.starts, 2);  // after the first delay, which has not grown
+  ASSERT_EQ(backend.workers.size(), 2u);
+  backend.remove_trouble = ok_status();
+  keeper.reconcile();
+  EXPECT_EQ(backend.workers.size(), 1u);
+  // The next one's end is another.
+  backend.workers[0].running = false;
+  keeper.reconcile();
+  EXPECT_EQ(exits(), 2);
+}
+
 TEST_F(Keeper, AHealthyLifeForgivesAndIsReplacedAtOnce) {
   ASSERT_TRUE(keeper.ensure(spec(1)).ok());
   keeper.reconcile();

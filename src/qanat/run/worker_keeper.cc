@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <string_view>
 #include <utility>
 
 #include "qanat/base/hash.h"
@@ -282,15 +283,19 @@ std::int64_t WorkerKeeper::reconcile() {
     const std::int64_t now_ms = clock_.monotonic_ms();
     std::map<WorkerGroupId, std::vector<const ObservedWorker*>> running;
     std::set<WorkerGroupId> seen;
+    std::set<std::string_view> ids;
     for (const ObservedWorker& worker : *observed) {
       seen.insert(worker.group);
+      ids.insert(worker.worker_id);
       auto found = groups_.find(worker.group);
       if (found == groups_.end()) {
         if (stop_unwanted_ || stopping_.count(worker.group) > 0) remove.push_back(worker);
       } else if (worker.fingerprint != found->second.fingerprint) {
         remove.push_back(worker);
       } else if (!worker.running) {
-        ended.push_back(worker);
+        remove.push_back(worker);
+        // Once, however often its removal fails.
+        if (found->second.told_ended.insert(worker.worker_id).second) ended.push_back(worker);
       } else {
         running[worker.group].push_back(&worker);
         auto [since, added] = found->second.seen_running.emplace(worker.worker_id, now_ms);
@@ -299,6 +304,8 @@ std::int64_t WorkerKeeper::reconcile() {
     }
     std::erase_if(stopping_, [&](const WorkerGroupId& id) { return seen.count(id) == 0; });
     for (auto& [id, group] : groups_) {
+      std::erase_if(group.told_ended,
+                    [&](const std::string& worker) { return !ids.contains(worker); });
       std::vector<const ObservedWorker*>& workers = running[id];
       const int surplus = static_cast<int>(workers.size()) - group.spec.count;
       for (int i = 0; i < surplus; ++i) remove.push_back(*workers[workers.size() - 1 - i]);
@@ -308,7 +315,6 @@ std::int64_t WorkerKeeper::reconcile() {
   std::vector<std::function<void()>> calls;
   for (const ObservedWorker& worker : ended) calls.push_back([&] { note_end(worker); });
   run_side_by_side(std::exchange(calls, {}));
-  remove.insert(remove.end(), ended.begin(), ended.end());
   {
     MutexLock lock(mutex_);
     const std::int64_t now_ms = clock_.monotonic_ms();

@@ -87,6 +87,7 @@ class WorkerKeeper {
     std::string fingerprint;
     Backoff backoff;
     std::map<std::string, std::int64_t> seen_running;  // worker id -> since when we know
+    std::set<std::string> told_ended;  // worker ids; they are still observed: not removed yet
   };
   // What one pass has to do for one group.
   struct Work {

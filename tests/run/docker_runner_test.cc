@@ -61,6 +61,22 @@ class SlowDockerRunner : public ::testing::Test {
     return ids;
   }
 
+  // Ends the runner when it has looked at everything that was asked of it before, and has done what
+  // follows: it starts and stops a worker of another group meanwhile, in two passes, the second of
+  // which began after this call. `running` others run.
+  void finish_a_pass(std::unique_ptr<DockerRunner>& runner, pipeline::WorkerGroupSpec marker,
+                     size_t running) {
+    marker.id = {"default", "marker", 1};
+    marker.run_folder = data_ + "/run/marker";
+    marker.count = 1;
+    ASSERT_TRUE(posix_file_system().make_directories(marker.run_folder + "/run").ok());
+    ASSERT_TRUE(runner->ensure(marker).ok());
+    wait_for(*runner, running + 1);
+    ASSERT_TRUE(runner->stop(marker.id).ok());
+    wait_for(*runner, running);
+    runner.reset();
+  }
+
   std::string data_;
   std::unique_ptr<PrivateEngine> engine_;
 };
@@ -105,6 +121,8 @@ TEST_F(SlowDockerRunner, FromNoEngineToAdoptedWorkers) {
   runner = make();  // as after a restart of the server
   ASSERT_TRUE(runner->ensure(spec).ok());
   ASSERT_TRUE(runner->stop_unwanted().ok());
+  ASSERT_NO_FATAL_FAILURE(finish_a_pass(runner, spec, 2));
+  runner = make();
   EXPECT_EQ(wait_for(*runner, 2), before);
   ASSERT_TRUE(runner->stop(spec.id).ok());
   wait_for(*runner, 0);

@@ -64,6 +64,22 @@ class ProcessRunners : public ::testing::Test {
     return false;
   }
 
+  // Ends the runner when it has looked at everything that was asked of it before, and has done what
+  // follows: it starts and stops a worker of another group meanwhile, in two passes, the second of
+  // which began after this call. `running` others run.
+  void finish_a_pass(std::unique_ptr<ProcessRunner>& runner, size_t running) {
+    pipeline::WorkerGroupSpec marker = spec_;
+    marker.id = {"default", "marker", 1};
+    marker.run_folder = data_ + "/run/marker";
+    marker.count = 1;
+    ASSERT_TRUE(posix_file_system().make_directories(marker.run_folder + "/run").ok());
+    ASSERT_TRUE(runner->ensure(marker).ok());
+    ASSERT_TRUE(wait_for(*runner, running + 1));
+    ASSERT_TRUE(runner->stop(marker.id).ok());
+    ASSERT_TRUE(wait_for(*runner, running));
+    runner.reset();
+  }
+
   std::string data_;
   pipeline::WorkerGroupSpec spec_;
   std::vector<std::string> ids_;
@@ -80,6 +96,8 @@ TEST_F(ProcessRunners, WorkersOutliveTheRunnerAndAreAdopted) {
   runner = make();
   ASSERT_TRUE(runner->ensure(spec_).ok());
   ASSERT_TRUE(runner->stop_unwanted().ok());
+  ASSERT_NO_FATAL_FAILURE(finish_a_pass(runner, 2));
+  runner = make();
   ASSERT_TRUE(wait_for(*runner, 2));
   EXPECT_EQ(ids_, before);
   ASSERT_TRUE(runner->stop(spec_.id).ok());

@@ -3,9 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <chrono>
+#include <cstdlib>
 #include <filesystem>
-#include <thread>
 
 #include "qanat/base/string.h"
 
@@ -151,8 +150,9 @@ TEST_F(Keeper, ReplacesWorkersOfAnotherSpec) {
 
 TEST_F(Keeper, AGroupThatIsWantedAgainAtOnceGetsNewWorkers) {
   namespace fs = std::filesystem;
-  const fs::path folder = fs::path(::testing::TempDir()) / "keeper-run-folder";
-  fs::remove_all(folder);
+  std::string pattern = ::testing::TempDir() + "qanat-keeper-XXXXXX";
+  ASSERT_NE(::mkdtemp(pattern.data()), nullptr);
+  const fs::path folder = pattern;
   fs::create_directories(folder / "run");
   WorkerGroupSpec wanted = spec(1);
   wanted.run_folder = folder;
@@ -165,9 +165,7 @@ TEST_F(Keeper, AGroupThatIsWantedAgainAtOnceGetsNewWorkers) {
   EXPECT_EQ(backend.workers[0].worker_id, first);
   // Stopped and started between two looks: its way to the server has been taken away.
   ASSERT_TRUE(keeper.stop_group(wanted.id).ok());
-  fs::remove_all(folder / "run");
-  std::this_thread::sleep_for(
-      std::chrono::milliseconds(20));  // of another time, if not of another number
+  fs::rename(folder / "run", folder / "gone");  // kept, so that the new one has another number
   fs::create_directories(folder / "run");
   ASSERT_TRUE(keeper.ensure(wanted).ok());
   keeper.reconcile();
@@ -308,7 +306,7 @@ TEST_F(Keeper, AFailedStartIsToldOnceAPassAndTriedAgain) {
   backend.start_trouble = unavailable("no room", "make some");
   ASSERT_TRUE(keeper.ensure(spec(8)).ok());
   keeper.reconcile();
-  EXPECT_LE(backend.starts, 4);
+  EXPECT_LE(backend.starts, 6);  // those that were under way when the first one failed
   ASSERT_FALSE(events.empty());
   EXPECT_EQ(events[0].kind, WorkerEvent::Kind::kFailed);
   EXPECT_THAT(events[0].reason, ::testing::HasSubstr("make some"));

@@ -51,6 +51,21 @@ TEST(DockerEngine, ReadsContainers) {
   EXPECT_TRUE(state->oom_killed);
 }
 
+TEST(DockerRunner, AWorkerIsOverItsMemoryOnlyIfItWasKilled) {
+  ContainerState state{.exit_code = 137, .oom_killed = true};
+  EXPECT_TRUE(end_of_worker(state, false, "").oom);
+  state.oom_killed = false;
+  EXPECT_FALSE(end_of_worker(state, false, "").oom);
+  EXPECT_TRUE(end_of_worker(state, true, "").oom);
+  // The kernel killed user code once; later the worker ended by itself.
+  state = {.exit_code = 1, .oom_killed = true};
+  const WorkerEnd end = end_of_worker(state, false, "the server is away\n");
+  EXPECT_FALSE(end.oom);
+  EXPECT_EQ(end.exit_code, 1);
+  EXPECT_EQ(end.reason, "the server is away");
+  EXPECT_FALSE(end_of_worker(state, true, "").oom);
+}
+
 TEST(DockerEngine, AContainerIsClosedUnlessAsked) {
   ContainerSpec spec;
   spec.image = "sha256:1";

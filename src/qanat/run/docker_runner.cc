@@ -1,5 +1,6 @@
 #include "qanat/run/docker_runner.h"
 
+#include <signal.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -60,6 +61,18 @@ Result<std::string> socket_of_docker_host(std::string_view value) {
               ": an engine on another machine cannot see this machine's folders, through which "
               "workers reach the server"),
       "run qanat serve on the engine's machine, or set DOCKER_HOST=unix:///path of a socket here");
+}
+
+WorkerEnd end_of_worker(const ContainerState& state, bool podman, std::string_view log) {
+  WorkerEnd end;
+  end.exit_code = state.exit_code;
+  // Docker sets the flag when the kernel kills any process of the container, user code at any time
+  // since its start too; the worker itself ended by it only if it was killed. Podman never sets it
+  // for a cgroup v1 (4.3): nobody but the kernel and the engine can kill process 1 of a container,
+  // and the engine does so only when it is removed.
+  end.oom = (state.oom_killed || podman) && state.exit_code == 128 + SIGKILL;
+  end.reason = state.error.empty() ? std::string(trim(log)) : state.error;
+  return end;
 }
 
 DockerRunner::DockerRunner(DockerRunnerOptions options, Clock& clock)
@@ -380,15 +393,8 @@ WorkerEnd DockerRunner::ended(const ObservedWorker& worker) {
     end.reason = state.status().message();
     return end;
   }
-  end.exit_code = state->exit_code;
-  end.oom = state->oom_killed;
-  end.reason = state->error;
-  // Podman never sets the flag for a cgroup v1 (4.3). Nobody but the kernel and the engine can kill
-  // process 1 of a container, and the engine does so only when it is removed.
-  if ((*engine)->info.podman && end.exit_code == 137) end.oom = true;
   Result<std::string> log = (*engine)->api->container_log(worker.handle, kLogLines);
-  if (log.ok() && end.reason.empty()) end.reason = trim(*log);
-  return end;
+  return end_of_worker(*state, (*engine)->info.podman, log.ok() ? std::string_view(*log) : "");
 }
 
 Status DockerRunner::remove(const ObservedWorker& worker) {

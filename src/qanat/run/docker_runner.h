@@ -95,5 +95,7 @@ class DockerRunner : public pipeline::Runner, private WorkerBackend {
 
 // The Unix socket that a value of DOCKER_HOST names; kFailedPrecondition for engines elsewhere.
 Result<std::string> socket_of_docker_host(std::string_view value);
+// How a worker in a container ended; `log`: the last of what it wrote.
+WorkerEnd end_of_worker(const ContainerState& state, bool podman, std::string_view log);
 
 }  // namespace qanat::run

@@ -224,10 +224,6 @@ Status ProcessRunner::start(const WorkerGroupSpec& group, const std::string& wor
        str_cat("--exit-file=", folder, "/exit")});
   for (const std::string& hidden : options_.hidden) arguments.push_back(str_cat("--hide=", hidden));
   if (group.network == pipeline::Network::kHost) arguments.push_back("--network");
-  if (group.limits.memory_bytes != 0) {
-    arguments.push_back(str_cat("--memory=", group.limits.memory_bytes));
-  }
-  if (group.limits.pids > 0) arguments.push_back(str_cat("--pids=", group.limits.pids));
   const Result<pid_t> child = start_detached(
       {.program = options_.worker_program,
        .arguments = std::move(arguments),

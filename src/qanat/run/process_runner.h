@@ -7,7 +7,8 @@
 // `log`, its /pfs and /tmp. The supervisor has a session of its own, so workers outlive the server
 // and are found again by these files.
 //
-// Limits: memory by RLIMIT_DATA of each process, pids by RLIMIT_NPROC (not for root), no cpu limit.
+// Limits of a spec are not applied. The kernel's limits of a process (setrlimit) are no substitute:
+// RLIMIT_DATA is of each process alone, RLIMIT_NPROC counts all that the user has on the machine.
 #pragma once
 
 #include <memory>

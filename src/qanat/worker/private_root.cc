@@ -9,7 +9,6 @@
 #include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -19,6 +18,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdint>
 #include <cstdio>
 #include <cstring>
 #include <set>
@@ -229,14 +229,6 @@ void bring_loopback_up() {
   ::close(fd);
 }
 
-void limit(decltype(RLIMIT_CPU) resource, uint64_t value) {
-  struct rlimit now;
-  if (::getrlimit(resource, &now) != 0) return;
-  now.rlim_max = std::min<rlim_t>(now.rlim_max, value);
-  now.rlim_cur = now.rlim_max;
-  ::setrlimit(resource, &now);
-}
-
 Status drop_capabilities() {
   const std::vector<int>& kept = worker_capabilities();
   for (int capability = 0; ::prctl(PR_CAPBSET_READ, capability, 0, 0, 0) >= 0; ++capability) {
@@ -265,8 +257,6 @@ Status enter_and_exec(const PrivateRootSpec& spec, const std::vector<std::string
   if (!spec.network) bring_loopback_up();
   QANAT_RETURN_IF_ERROR(build_root(spec));
   ::sethostname("worker", 6);
-  if (spec.memory_bytes != 0) limit(RLIMIT_DATA, spec.memory_bytes);
-  if (spec.pids != 0) limit(RLIMIT_NPROC, spec.pids);
   QANAT_RETURN_IF_ERROR(drop_capabilities());
   std::vector<std::string> argv = {"qanat-worker"};
   argv.insert(argv.end(), arguments.begin(), arguments.end());

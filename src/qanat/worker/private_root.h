@@ -12,7 +12,6 @@
 // the machine's programs are visible.
 #pragma once
 
-#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -29,8 +28,6 @@ struct PrivateRootSpec {
   std::string
       exit_file;         // where the supervisor writes how the worker ended: "exit 3" or "signal 9"
   bool network = false;  // the machine's, else none
-  std::uint64_t memory_bytes = 0;  // of each process (RLIMIT_DATA); 0: no limit
-  std::uint64_t pids = 0;          // of a user other than root (RLIMIT_NPROC); 0: no limit
 };
 
 // Forks the worker into its namespaces with the arguments given and the variables of the

@@ -90,10 +90,6 @@ int sandbox(int argc, char** argv) {
       spec.exit_file = value;
     } else if (name == "--network") {
       spec.network = true;
-    } else if (name == "--memory") {
-      spec.memory_bytes = parse_u64(value).value_or(0);
-    } else if (name == "--pids") {
-      spec.pids = parse_u64(value).value_or(0);
     } else {
       say(invalid_argument(str_cat("sandbox: unknown argument ", quoted(argv[i]))));
       return 2;

@@ -4,8 +4,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdlib>
+#include <string_view>
 #include <vector>
 
 #include "qanat/base/file_system.h"
@@ -66,9 +68,24 @@ PrivateEngine::PrivateEngine(std::string data_folder, Clock& clock)
   }
 }
 
-int PrivateEngine::pid() const {
-  std::string text = posix_file_system().read_file(str_cat(folder_, "/pid"), 64).value_or("");
-  return static_cast<int>(parse_u64(trim(text)).value_or(0));
+// By its arguments: the number in a pid file may have become another process's.
+bool PrivateEngine::is_this_engine(int pid) const {
+  if (pid <= 1) return false;
+  const std::string arguments =
+      posix_file_system().read_file(str_cat("/proc/", pid, "/cmdline"), 64 << 10).value_or("");
+  const std::vector<std::string_view> words = split(arguments, '\0');
+  const auto option = std::find(words.begin(), words.end(), "--data-root");
+  return option != words.end() && option + 1 != words.end() &&
+         *(option + 1) == str_cat(folder_, "/root");
+}
+
+int PrivateEngine::living_pid() const {
+  const std::string text = posix_file_system().read_file(str_cat(folder_, "/pid"), 64).value_or("");
+  const int written = static_cast<int>(parse_u64(trim(text)).value_or(0));
+  if (is_this_engine(written)) return written;
+  // It writes its pid file a while after it was started.
+  const int child = child_;
+  return is_this_engine(child) ? child : 0;
 }
 
 bool PrivateEngine::running() const {
@@ -110,7 +127,7 @@ Status PrivateEngine::spawn(const std::string& dockerd) {
   QANAT_RETURN_IF_ERROR(posix_file_system().make_directories(exec_root_));
   const std::string log_path = str_cat(folder_, "/log");
   // A dockerd that was killed leaves its pid file, and refuses to start when that number lives
-  // again.
+  // again. The caller knows that none lives.
   ::unlink(str_cat(folder_, "/pid").c_str());
   ::unlink(socket_.c_str());
   const std::string name = cgroup_name();
@@ -125,6 +142,7 @@ Status PrivateEngine::spawn(const std::string& dockerd) {
                                                             .arguments = std::move(arguments),
                                                             .log_file = log_path,
                                                             .truncate_log = true}));
+  child_ = child;
   const std::int64_t deadline_ms = clock_.monotonic_ms() + kStartMs;
   while (clock_.monotonic_ms() < deadline_ms) {
     if (running()) {
@@ -141,14 +159,25 @@ Status PrivateEngine::spawn(const std::string& dockerd) {
     }
     clock_.sleep_for_ms(kPollMs);
   }
-  ::kill(child, SIGTERM);
+  // It is waited for again when it is needed next.
   return unavailable(str_cat("a private container engine was started and did not answer within ",
                              kStartMs / 1000, " s: ", log_tail()),
-                     str_cat("see ", log_path));
+                     str_cat("it may be slow; see ", log_path));
 }
 
 Status PrivateEngine::start() {
   if (running()) return ok_status();
+  const std::int64_t deadline_ms = clock_.monotonic_ms() + kStartMs;
+  while (const int engine = living_pid()) {
+    if (clock_.monotonic_ms() >= deadline_ms) {
+      return unavailable(
+          str_cat("this data folder's private container engine (dockerd, process ", engine,
+                  ") has not ended, but does not answer at ", socket_),
+          str_cat("it is waited for; see ", folder_, "/log; if it stays so, kill ", engine));
+    }
+    clock_.sleep_for_ms(kPollMs);
+    if (running()) return ok_status();
+  }
   QANAT_RETURN_IF_ERROR(possible());
   return spawn(find_program("dockerd"));
 }
@@ -167,8 +196,8 @@ void PrivateEngine::remove_cgroups() const {
 }
 
 Status PrivateEngine::stop() {
-  const int engine = pid();
-  if (engine <= 1 || !running()) return ok_status();
+  const int engine = living_pid();
+  if (engine == 0) return ok_status();
   if (::kill(engine, SIGTERM) != 0 && errno != ESRCH) return errno_status(errno, "stop dockerd");
   const std::int64_t deadline_ms = clock_.monotonic_ms() + kStopMs;
   while (clock_.monotonic_ms() < deadline_ms) {

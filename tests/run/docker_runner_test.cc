@@ -10,6 +10,7 @@
 
 #include <algorithm>
 #include <fstream>
+#include <optional>
 
 #include "qanat/base/file_system.h"
 #include "qanat/base/string.h"
@@ -39,6 +40,16 @@ class SlowDockerRunner : public ::testing::Test {
         real_clock());
     runner->start();
     return runner;
+  }
+  // One that does not look for workers by itself.
+  std::unique_ptr<DockerRunner> make_at(const std::string& data,
+                                        std::optional<std::string> docker_host = {}) {
+    return std::make_unique<DockerRunner>(
+        DockerRunnerOptions{.data_folder = data, .docker_host = std::move(docker_host)},
+        real_clock());
+  }
+  static std::string used(const std::string& data) {
+    return posix_file_system().read_file(data + "/engine/used").value_or("");
   }
   // The ids of the running workers, once there are so many.
   std::vector<std::string> wait_for(DockerRunner& runner, size_t count) {
@@ -126,6 +137,41 @@ TEST_F(SlowDockerRunner, FromNoEngineToAdoptedWorkers) {
   EXPECT_EQ(wait_for(*runner, 2), before);
   ASSERT_TRUE(runner->stop(spec.id).ok());
   wait_for(*runner, 0);
+}
+
+TEST_F(SlowDockerRunner, TheEngineThatWasUsedIsTheOneUntilAnotherIsNamed) {
+  // In the eyes of another data folder it is the system's engine.
+  const std::string other = data_ + "/other";
+  ASSERT_TRUE(posix_file_system().make_directories(other).ok());
+  ASSERT_TRUE(engine_->start().ok());
+  const std::string host = "unix://" + engine_->socket();
+  ASSERT_TRUE(make_at(other, host)->prepare().ok());
+  EXPECT_EQ(used(other), host + "\n");
+  auto runner = make_at(other);
+  ASSERT_TRUE(runner->prepare().ok());
+  EXPECT_EQ(runner->engine_socket(), engine_->socket());
+
+  // It is restarted. Meanwhile no other one is taken or started, by a fresh server neither.
+  ASSERT_TRUE(engine_->stop().ok());
+  EXPECT_EQ(runner->resolve_image("x").code(), Code::kUnavailable);
+  EXPECT_EQ(runner->prepare().code(), Code::kUnavailable);
+  EXPECT_EQ(make_at(other)->prepare().code(), Code::kUnavailable);
+  EXPECT_FALSE(PrivateEngine(other, real_clock()).lives());
+
+  // For its own data folder it is the private one, which is started again.
+  std::ofstream(data_ + "/engine/used") << "private\n";
+  auto own = make_at(data_);
+  ASSERT_TRUE(own->prepare().ok());
+  EXPECT_EQ(own->engine_socket(), engine_->socket());
+  EXPECT_EQ(used(data_), "private\n");
+  EXPECT_TRUE(runner->prepare().ok());
+  EXPECT_EQ(runner->engine_socket(), engine_->socket());
+
+  // DOCKER_HOST wins.
+  std::ofstream(other + "/engine/used") << "unix:///away.sock\n";
+  EXPECT_FALSE(make_at(other)->prepare().ok());
+  EXPECT_TRUE(make_at(other, host)->prepare().ok());
+  EXPECT_EQ(used(other), host + "\n");
 }
 
 }  // namespace

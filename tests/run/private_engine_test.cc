@@ -1,5 +1,5 @@
-// The private engine's care for one that lives and does not answer; nothing here needs Docker. The
-// rest is in docker_runner_test.cc.
+// The private engine's care for one that lives and does not answer, and which engine the Docker
+// runner waits for; nothing here needs Docker. The rest is in docker_runner_test.cc.
 #include "qanat/run/private_engine.h"
 
 #include <gmock/gmock.h>
@@ -16,6 +16,7 @@
 #include "qanat/base/file_system.h"
 #include "qanat/base/string.h"
 #include "qanat/run/detached_process.h"
+#include "qanat/run/docker_runner.h"
 
 namespace qanat::run {
 namespace {
@@ -94,6 +95,20 @@ TEST_F(PrivateEngines, AnotherProcessOfThatNumberIsNotTakenForIt) {
   EXPECT_TRUE(engine.stop().ok());
   EXPECT_EQ(::kill(other, 0), 0);
   end(other);
+}
+
+TEST_F(PrivateEngines, TheRunnerWaitsForTheEngineThatItUsedAndStartsNoOther) {
+  std::ofstream(data_ + "/engine/used") << "unix://" << data_ << "/away.sock\n";
+  DockerRunner runner({.data_folder = data_}, real_clock());
+  const Status status = runner.prepare();
+  EXPECT_EQ(status.code(), Code::kUnavailable);
+  EXPECT_THAT(status.message(), HasSubstr(data_ + "/away.sock"));
+  EXPECT_THAT(status.hint(), HasSubstr("remove " + data_ + "/engine/used"));
+  EXPECT_FALSE(PrivateEngine(data_, real_clock()).lives());
+  EXPECT_EQ(read("log"), "");
+
+  std::ofstream(data_ + "/engine/used") << "nonsense\n";
+  EXPECT_EQ(runner.prepare().code(), Code::kDataLoss);
 }
 
 }  // namespace

@@ -32,6 +32,10 @@ constexpr const char* kVersion = "qanat.version";
 constexpr const char* kWorker = "qanat.worker";
 constexpr const char* kFingerprint = "qanat.fingerprint";
 
+// The word in DATA/engine/used for the private engine, whose socket moves with the data folder.
+constexpr std::string_view kPrivate = "private";
+constexpr std::string_view kUnix = "unix://";
+
 #if defined(__x86_64__)
 constexpr const char* kArchitecture = "amd64";
 #elif defined(__aarch64__)
@@ -54,7 +58,7 @@ std::string label(const ContainerSummary& container, const char* name) {
 }  // namespace
 
 Result<std::string> socket_of_docker_host(std::string_view value) {
-  if (value.starts_with("unix://")) return std::string(value.substr(7));
+  if (value.starts_with(kUnix)) return std::string(value.substr(kUnix.size()));
   if (value.starts_with("/")) return std::string(value);
   return failed_precondition(
       str_cat("DOCKER_HOST is ", quoted(value),
@@ -92,6 +96,41 @@ std::string DockerRunner::engine_socket() {
   return engine_ == nullptr ? std::string() : engine_->api->socket();
 }
 
+std::string DockerRunner::used_file() const {
+  return str_cat(options_.data_folder, "/engine/used");
+}
+
+Result<std::string> DockerRunner::used_socket() const {
+  Result<std::string> text = posix_file_system().read_file(used_file(), 4096);
+  if (text.code() == Code::kNotFound) return std::string();
+  if (!text.ok()) return text;
+  const std::string_view engine = trim(*text);
+  if (engine == kPrivate) return private_.socket();
+  if (engine.starts_with(kUnix)) return std::string(engine.substr(kUnix.size()));
+  return data_loss(str_cat(used_file(), " names no container engine"),
+                   "remove it, and one is chosen as in a new data folder");
+}
+
+Status DockerRunner::remember(const std::string& socket) const {
+  Result<std::string> used = used_socket();
+  if (used.ok() && *used == socket) return ok_status();
+  QANAT_RETURN_IF_ERROR(posix_file_system().make_directories(parent_directory(used_file())));
+  return posix_file_system().write_file_durably(
+      used_file(),
+      str_cat(socket == private_.socket() ? std::string(kPrivate) : str_cat(kUnix, socket), "\n"));
+}
+
+Result<std::string> DockerRunner::private_socket() {
+  if (!private_.running()) {
+    if (!options_.private_engine) {
+      return unavailable("no container engine answers",
+                         "start Docker or Podman, or set DOCKER_HOST=unix:///path/of/its/socket");
+    }
+    QANAT_RETURN_IF_ERROR(private_.start());
+  }
+  return private_.socket();
+}
+
 Result<std::string> DockerRunner::find_socket() {
   if (options_.docker_host && !options_.docker_host->empty()) {
     QANAT_ASSIGN_OR_RETURN(std::string socket, socket_of_docker_host(*options_.docker_host));
@@ -102,7 +141,24 @@ Result<std::string> DockerRunner::find_socket() {
     }
     return socket;
   }
-  if (private_.running()) return private_.socket();
+  QANAT_ASSIGN_OR_RETURN(const std::string used, used_socket());
+  if (!used.empty()) {
+    const std::string other = str_cat("remove ", used_file(),
+                                      " to choose another engine; workers and images of this one "
+                                      "stay where they are");
+    if (used == private_.socket()) {
+      Result<std::string> socket = private_socket();
+      if (socket.ok()) return socket;
+      return socket.status().with_hint(str_cat(socket.status().hint(), "; or ", other));
+    }
+    if (Status status = DockerEngine(used).ping(); !status.ok()) {
+      return unavailable(str_cat("the container engine of this data folder does not answer at ",
+                                 used, ", and is waited for: ", status.message()),
+                         str_cat("start it again (systemctl start docker); or ", other));
+    }
+    return used;
+  }
+  if (private_.lives()) return private_socket();
   std::vector<std::string> usual = {"/var/run/docker.sock", "/run/podman/podman.sock"};
   if (const char* runtime = std::getenv("XDG_RUNTIME_DIR"); runtime != nullptr && *runtime != 0) {
     usual.push_back(str_cat(runtime, "/docker.sock"));
@@ -113,12 +169,7 @@ Result<std::string> DockerRunner::find_socket() {
       return socket;
     }
   }
-  if (!options_.private_engine) {
-    return unavailable("no container engine answers",
-                       "start Docker or Podman, or set DOCKER_HOST=unix:///path/of/its/socket");
-  }
-  QANAT_RETURN_IF_ERROR(private_.start());
-  return private_.socket();
+  return private_socket();
 }
 
 Result<std::shared_ptr<DockerRunner::Engine>> DockerRunner::engine() {
@@ -129,6 +180,7 @@ Result<std::shared_ptr<DockerRunner::Engine>> DockerRunner::engine() {
   engine->api = std::make_unique<DockerEngine>(socket);
   QANAT_ASSIGN_OR_RETURN(engine->info, engine->api->info());
   QANAT_ASSIGN_OR_RETURN(engine->processors, engine->api->processors());
+  QANAT_RETURN_IF_ERROR(remember(socket));
   log_info(
       "container engine",
       {{"socket", socket}, {"version", engine->info.version}, {"podman", engine->info.podman}});

@@ -2,9 +2,11 @@
 // which /qanat/bin/qanat-worker is process 1.
 //
 // Which engine: DOCKER_HOST if set (unix:// only; a remote engine could not see this machine's
-// folders); else the private one of this data folder if it lives; else the usual sockets of Docker
-// and Podman; else a private one is started (private_engine.h). It is looked for when first needed,
-// and again after it stopped answering. Before an engine is used it is checked that it sees our
+// folders); else the one that was used last, which DATA/engine/used names: workers and images are
+// there, so while it is away nothing is done but wait for it; else, the first time, the private one
+// of this data folder if it lives, the usual sockets of Docker and Podman, or a private one that is
+// started (private_engine.h). It is looked for when first needed, and again after it stopped
+// answering. Before an engine is used it is checked that it sees our
 // folders: an engine in another mount namespace (a server inside a container with the host's
 // socket) is refused with words.
 //
@@ -70,6 +72,11 @@ class DockerRunner : public pipeline::Runner, private WorkerBackend {
 
   Result<std::shared_ptr<Engine>> engine() EXCLUDES(mutex_);
   Result<std::string> find_socket();
+  Result<std::string> private_socket();  // starts it if need be
+  // What DATA/engine/used names: a socket; "" if there is no such file.
+  Result<std::string> used_socket() const;
+  Status remember(const std::string& socket) const;
+  std::string used_file() const;
   static Status missing_image(const Engine& engine, const std::string& image,
                               const std::string& why);
   // Forgets an engine that does not answer, so that the next call looks again.

@@ -57,7 +57,7 @@ std::string find_program(const char* name) {
 
 }  // namespace
 
-PrivateEngine::PrivateEngine(std::string data_folder, Clock& clock)
+PrivateEngine::PrivateEngine(const std::string& data_folder, Clock& clock)
     : folder_(str_cat(data_folder, "/engine")), clock_(clock) {
   exec_root_ = str_cat(folder_, "/exec");
   socket_ = str_cat(folder_, "/sock");

@@ -22,7 +22,7 @@ namespace qanat::run {
 class PrivateEngine {
  public:
   // `data_folder` is absolute and exists.
-  PrivateEngine(std::string data_folder, Clock& clock);
+  PrivateEngine(const std::string& data_folder, Clock& clock);
 
   const std::string& socket() const { return socket_; }
   // Whether one that was started earlier answers.

@@ -2,12 +2,14 @@
 // runner waits for; nothing here needs Docker. The rest is in docker_runner_test.cc.
 #include "qanat/run/private_engine.h"
 
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <fstream>
@@ -30,15 +32,23 @@ class PrivateEngines : public ::testing::Test {
     data_ = ::mkdtemp(name);
     EXPECT_TRUE(posix_file_system().make_directories(data_ + "/engine/root").ok());
   }
-  ~PrivateEngines() override { EXPECT_TRUE(posix_file_system().remove_tree(data_).ok()); }
+  ~PrivateEngines() override {
+    if (pipe_ >= 0) ::close(pipe_);
+    EXPECT_TRUE(posix_file_system().remove_tree(data_).ok());
+  }
 
-  // Something that lives with the arguments of a dockerd with this data root.
+  // Something that lives with the arguments of a dockerd with this data root. They can be seen only
+  // a moment after exec: it has begun to run when both ends of a pipe have been opened.
   pid_t start_deaf_dockerd(const std::string& root) {
-    return start_detached(
-               {.program = "/bin/sh",
-                .arguments = {"dockerd", "-c", "read _ < \"$0\"", pipe(), "--data-root", root},
-                .log_file = data_ + "/engine/log"})
-        .value_or(-1);
+    const std::string pipe = data_ + "/pipe";
+    EXPECT_EQ(::mkfifo(pipe.c_str(), 0600), 0);
+    const Result<pid_t> child = start_detached(
+        {.program = "/bin/sh",
+         .arguments = {"dockerd", "-c", "read _ < \"$0\"", pipe, "--data-root", root},
+         .log_file = data_ + "/engine/log"});
+    EXPECT_TRUE(child.ok()) << child.status().to_string();
+    pipe_ = ::open(pipe.c_str(), O_WRONLY | O_CLOEXEC);
+    return child.ok() ? *child : -1;
   }
   void note_pid(pid_t pid) { std::ofstream(data_ + "/engine/pid") << pid; }
   std::string read(const std::string& name) {
@@ -50,14 +60,7 @@ class PrivateEngines : public ::testing::Test {
   }
 
   std::string data_;
-
- private:
-  // Nobody writes to it.
-  std::string pipe() {
-    const std::string path = data_ + "/pipe";
-    ::mkfifo(path.c_str(), 0600);
-    return path;
-  }
+  int pipe_ = -1;  // nothing is written to it
 };
 
 TEST_F(PrivateEngines, OneThatLivesAndDoesNotAnswerIsWaitedForAndLeftAlone) {

@@ -45,6 +45,7 @@ namespace qanat {
 namespace {
 
 constexpr std::string_view kFormatKey = "/v1/format";
+constexpr int64_t kFormat = 2;  // 1: without the keys of children
 constexpr int kGraceMs = 5000;
 
 struct Options {
@@ -78,7 +79,7 @@ void describe(V& v, FormatRecord& t) {
 Result<FormatRecord> open_format(meta::Store& meta) {
   QANAT_ASSIGN_OR_RETURN(const auto found, meta.get(kFormatKey));
   if (!found) {
-    FormatRecord record{1, random_id()};
+    FormatRecord record{kFormat, random_id()};
     QANAT_RETURN_IF_ERROR(meta.commit(meta::Transaction()
                                           .when(meta::key_absent(kFormatKey))
                                           .put(kFormatKey, api::json_text(record)))
@@ -87,9 +88,9 @@ Result<FormatRecord> open_format(meta::Store& meta) {
   }
   QANAT_ASSIGN_OR_RETURN(const auto record,
                          api::parse_json<FormatRecord>(found->value, {.ignore_unknown = true}));
-  if (record.v != 1) {
+  if (record.v != kFormat) {
     return failed_precondition(
-        str_cat("the data folder has format ", record.v, ", this program knows format 1"),
+        str_cat("the data folder has format ", record.v, ", this program knows format ", kFormat),
         "use the program that wrote it, or start with a fresh data folder");
   }
   return record;

@@ -345,9 +345,16 @@ TEST_F(FsckTest, RecordsThatNameWhatIsNotThereAreNamed) {
     EXPECT_NE(problem.what.find(id), std::string::npos) << problem.what;
   }
   EXPECT_TRUE(wheres.contains(branch_key("default", "orders", "master")));
-  EXPECT_EQ(wheres.size(), 3u);  // and the head in its wave, and the list of commits
+  // And the head in its wave, the list of commits, and that of its parent's children.
+  EXPECT_EQ(wheres.size(), 4u);
   EXPECT_TRUE(found.touches().contains("orders@master"));
   EXPECT_TRUE(found.touches().contains("orders@" + id));
+
+  const std::string first(last_part(
+      disk_.meta->range(meta::KeyRange::prefix(commits_prefix("default")))->items.at(0).key));
+  const std::string stray = child_key("default", "orders", id, first);
+  ASSERT_TRUE(disk_.meta->commit(meta::Transaction().put(stray, "")).ok());
+  EXPECT_TRUE(fsck(false).touches().contains("orders@" + first)) << "a parent that it has not";
 
   const std::string key = branch_key("default", "orders", "master");
   ASSERT_TRUE(disk_.meta->commit(meta::Transaction().put(key, "{\"v\":1")).ok());

@@ -1,6 +1,7 @@
 // What collections tell and hold on to, one at a time; their safety is gc_sim_test's.
 #include <gtest/gtest.h>
 
+#include <map>
 #include <optional>
 #include <set>
 #include <utility>
@@ -613,6 +614,67 @@ TEST_F(GcTest, AllThatWasMadeFromACommitIsInTheWayOfItsRemovalOrGoesWithIt) {
   EXPECT_EQ(removed->size(), static_cast<size_t>(1 + 2 * kMany));
   EXPECT_TRUE(meta_.range(meta::KeyRange::prefix(commits_prefix(kProject)))->items.empty());
   versions_->set_dag(nullptr);
+}
+
+// Counts the commits' records that are read other than by their names.
+class CommitReadsMeta : public qanat::testing::ForwardingMeta {
+ public:
+  using ForwardingMeta::ForwardingMeta;
+  Result<meta::RangeResult> range(const meta::KeyRange& range,
+                                  const meta::RangeOptions& options) const override {
+    auto found = ForwardingMeta::range(range, options);
+    if (found.ok() && range.begin.starts_with(commits_prefix(kProject)) &&
+        range.end != meta::key_after(range.begin)) {
+      scanned += found->items.size();
+    }
+    return found;
+  }
+  mutable size_t scanned = 0;
+};
+
+TEST_F(GcTest, ChildrenAreFoundWithoutReadingAllCommits) {
+  std::vector<std::string> ids;
+  for (int n = 0; n < 5; ++n) ids.push_back(replace(kOrders, "master", "f", noise(300)));
+  const auto open = versions_->start_commit(kOrders, {.branch = "", .parent = ids[2]});
+  ASSERT_TRUE(open.ok());
+  CommitReadsMeta counted(meta_);
+  Versions versions(counted, clock_, [this](std::string_view) -> Result<content::BlobReader*> {
+    return &content().blobs();
+  });
+  CommitSets sets(counted, clock_, versions, nullptr);
+  const auto take_out = [&](const std::string& id, CommitSets::How how) {
+    CommitSets::Request request;
+    request.id = id;
+    request.how = how;
+    return sets.remove(request).status();
+  };
+  const auto parents = [&] {
+    std::map<std::string, std::string> by_child;
+    const auto keys = meta_.range(meta::KeyRange::prefix(children_prefix(kProject)));
+    for (const meta::KeyValue& item : keys->items) {
+      by_child[std::string(last_part(item.key))] = part_from_end(item.key, 1);
+    }
+    return by_child;
+  };
+  using Parents = std::map<std::string, std::string>;
+  const std::string other = open->commit.id;
+  ASSERT_TRUE(take_out(ids[2], CommitSets::How::kSquash).ok());
+  EXPECT_EQ(parents(),
+            (Parents{{ids[1], ids[0]}, {ids[3], ids[1]}, {other, ids[1]}, {ids[4], ids[3]}}));
+  ASSERT_TRUE(take_out(ids[0], CommitSets::How::kSquash).ok());
+  EXPECT_EQ(parents(), (Parents{{ids[3], ids[1]}, {other, ids[1]}, {ids[4], ids[3]}}));
+  EXPECT_EQ(take_out(ids[3], CommitSets::How::kDrop).code(), Code::kFailedPrecondition);
+  ASSERT_TRUE(take_out(ids[4], CommitSets::How::kDrop).ok());
+  ASSERT_TRUE(take_out(ids[3], CommitSets::How::kDrop).ok());
+  ASSERT_TRUE(versions.discard_commit(kOrders, other).ok());
+  EXPECT_EQ(parents(), Parents());
+  ASSERT_TRUE(sets.undelete(kProject, ids[3]).ok());
+  EXPECT_EQ(parents(), (Parents{{ids[3], ids[1]}}));
+  EXPECT_EQ(counted.scanned, 0u);
+  ASSERT_TRUE(versions.delete_repo(kOrders, false).ok());
+  EXPECT_EQ(parents(), Parents());
+  ASSERT_TRUE(versions.undelete_repo(kOrders).ok());
+  EXPECT_EQ(parents(), (Parents{{ids[3], ids[1]}}));
 }
 
 TEST_F(GcTest, UploadsAreListedWithoutTheirPacks) {

@@ -405,6 +405,7 @@ std::string World::check_readable() {
       return ok_status();
     };
     (void)visit_range(meta, commits_prefix(kProject), 0, check);
+    if (wrong.empty()) wrong = check_children();
     const auto trash = reader.versions->list_trash(kProject);
     for (const TrashInfo& info : *trash) {
       (void)visit_range(meta, trash_item_key(kProject, info.id, "/v1/commit/"), 0, check);
@@ -412,6 +413,26 @@ std::string World::check_readable() {
   }
   quiet = was;
   return wrong;
+}
+
+// That each commit is found below its parent, and nothing else is.
+std::string World::check_children() {
+  std::set<std::string> by_records;
+  std::set<std::string> by_index;
+  const Status read =
+      visit_range(meta, commits_prefix(kProject), 0, [&](const meta::KeyValue& item) -> Status {
+        QANAT_ASSIGN_OR_RETURN(const auto record, decode<CommitRecord>(item.key, item.value));
+        if (record.parent.empty()) return ok_status();
+        by_records.insert(
+            child_key(kProject, part_from_end(item.key, 1), record.parent, last_part(item.key)));
+        return ok_status();
+      });
+  if (!read.ok()) return read.to_string();
+  (void)visit_range(meta, children_prefix(kProject), 0, [&](const meta::KeyValue& item) {
+    by_index.insert(item.key);
+    return ok_status();
+  });
+  return by_records == by_index ? "" : "the children of commits are not those of their records";
 }
 
 std::string World::check_clean() {

@@ -217,6 +217,7 @@ struct World {
   // "" or what is wrong.
   std::string check_readable();
   std::string check_clean();
+  std::string check_children();
 
   void interleave();
   int pick(int bound) { return static_cast<int>(random.below(static_cast<uint64_t>(bound))); }

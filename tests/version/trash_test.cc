@@ -146,7 +146,7 @@ TEST_F(TrashTest, ADeletionThatWasOvertakenTakesNothingOfTheNewRepo) {
   for (const std::string& erased :
        {branches_prefix(kProject, "orders"), heads_prefix(kProject, "orders"),
         log_prefix(kProject, "orders"), commits_prefix(kProject, "orders"),
-        repo_key(kProject, "orders")}) {
+        children_prefix(kProject, "orders"), repo_key(kProject, "orders")}) {
     SCOPED_TRACE(erased);
     for (const bool keep : {true, false}) {
       delete_overtaken(erased, keep);

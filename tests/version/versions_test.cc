@@ -152,7 +152,8 @@ TEST_F(VersionsTest, DeletionIsResumed) {
   bench_.reset();
   bench_ = std::make_unique<Bench>(posix_file_system(), folder_);
   ASSERT_TRUE(bench_->status.ok());
-  for (const char* prefix : {"/v1/repo/", "/v1/branch/", "/v1/head/", "/v1/commit/", "/v1/log/"}) {
+  for (const char* prefix :
+       {"/v1/repo/", "/v1/branch/", "/v1/head/", "/v1/commit/", "/v1/log/", "/v1/child/"}) {
     EXPECT_TRUE(bench_->meta().range(meta::KeyRange::prefix(prefix))->items.empty()) << prefix;
   }
 }

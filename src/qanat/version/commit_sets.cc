@@ -12,7 +12,8 @@
 namespace qanat::version {
 namespace {
 
-// A transaction has 64 operations: what goes besides children and head entries is about 12.
+// A transaction has 64 operations: two for each child or head entry (three for an entry and the
+// head that it is of), and what goes besides is about 12.
 constexpr size_t kMaxNeighbours = 20;
 
 struct Stored {
@@ -24,16 +25,20 @@ struct Stored {
 // Commits of a repo whose parent is `id`.
 Result<std::vector<CommitInfo>> children_of(const meta::Store& store, const CommitInfo& commit) {
   std::vector<CommitInfo> children;
-  QANAT_RETURN_IF_ERROR(visit_range(
-      store, commits_prefix(commit.project, commit.repo), 0,
-      [&](const meta::KeyValue& item) -> Status {
-        QANAT_ASSIGN_OR_RETURN(auto record, decode<CommitRecord>(item.key, item.value));
-        if (record.parent == commit.id) {
-          children.push_back({commit.project, commit.repo, std::string(last_part(item.key)),
-                              std::move(record), item.mod_revision});
-        }
-        return ok_status();
-      }));
+  QANAT_RETURN_IF_ERROR(
+      visit_range(store, children_prefix(commit.project, commit.repo, commit.id), 0,
+                  [&](const meta::KeyValue& item) -> Status {
+                    const std::string id(last_part(item.key));
+                    const std::string key = commit_key(commit.project, commit.repo, id);
+                    QANAT_ASSIGN_OR_RETURN(const auto found, store.get(key));
+                    if (!found) return ok_status();  // it went meanwhile
+                    QANAT_ASSIGN_OR_RETURN(auto record, decode<CommitRecord>(key, found->value));
+                    if (record.parent == commit.id) {
+                      children.push_back({commit.project, commit.repo, id, std::move(record),
+                                          found->mod_revision});
+                    }
+                    return ok_status();
+                  }));
   return children;
 }
 
@@ -51,6 +56,24 @@ Result<std::vector<std::pair<Stored, BranchRecord>>> heads_of(const meta::Store&
         return ok_status();
       }));
   return heads;
+}
+
+// By wave-next, as all that adds a child: a squash or drop that has counted counts again. False: a
+// compare of the transaction itself does not hold.
+Result<bool> commit_fenced(meta::Store& store, std::string_view project,
+                           const meta::Transaction& transaction) {
+  const std::string key = wave_next_key(project);
+  while (true) {
+    QANAT_ASSIGN_OR_RETURN(const auto next, store.get(key));
+    const int64_t revision = next ? next->mod_revision : 0;
+    meta::Transaction fenced = transaction;
+    fenced.when(meta::mod_revision_is(key, revision)).put(key, next ? next->value : "1");
+    fenced.or_else(meta::get(key));
+    QANAT_ASSIGN_OR_RETURN(const auto done, store.commit(std::move(fenced)));
+    if (done.succeeded) return true;
+    const auto& now = done.results[0].range.items;
+    if ((now.empty() ? 0 : now[0].mod_revision) == revision) return false;
+  }
 }
 
 std::string name_of(const CommitInfo& commit) { return str_cat(commit.repo, "@", commit.id); }
@@ -224,19 +247,27 @@ Status CommitSets::remove_one(const Request& request, const std::string& trash,
     change.when(meta::mod_revision_is(key, commit.mod_revision));
     take(key, encode(commit.record));
     take(log_key(was.project, was.repo, commit.record.started_ms, commit.record.depth, was.id), "");
+    const std::string& parent = commit.record.parent;
+    if (!parent.empty()) change.erase(child_key(was.project, was.repo, parent, was.id));
     change.put(thinned_key(was.project, was.repo), "");
 
     QANAT_ASSIGN_OR_RETURN(const auto children, children_of(store_, commit));
     if (request.how == How::kDrop && !children.empty()) {
       return failed_precondition(str_cat("commit ", name_of(commit), " has a child by now"));
     }
+    if (!children.empty()) {
+      change.add(meta::erase_range(
+          meta::KeyRange::prefix(children_prefix(was.project, was.repo, was.id))));
+    }
     for (CommitInfo child : children) {
-      const std::string child_key = commit_key(was.project, was.repo, child.id);
-      change.when(meta::mod_revision_is(child_key, child.mod_revision));
-      child.record.parent = commit.record.parent;
+      const std::string key_of_child = commit_key(was.project, was.repo, child.id);
+      change.when(meta::mod_revision_is(key_of_child, child.mod_revision));
+      child.record.parent = parent;
       // Ancestry goes without the jump where it is not there: see ancestry.cc.
-      if (child.record.jump == was.id) child.record.jump = commit.record.parent;
-      change.put(child_key, encode(child.record));
+      if (child.record.jump == was.id) child.record.jump = parent;
+      change.put(key_of_child, encode(child.record));
+      if (parent.empty()) continue;
+      change.put(child_key(was.project, was.repo, parent, child.id), "");
     }
 
     // The history of heads: from where it was a head on, the entry before it counts.
@@ -337,9 +368,16 @@ Result<int64_t> CommitSets::undelete(std::string_view project, std::string_view 
       back.when(meta::key_present(str_cat("/v1/pipeline/", project, "/", part_from_end(key, 1))));
     }
     back.put(key, item.value).erase(item.key);
-    QANAT_ASSIGN_OR_RETURN(const auto done, store_.commit(std::move(back)));
-    if (!key.starts_with("/v1/commit/")) continue;
-    if (done.succeeded) {
+    if (!key.starts_with("/v1/commit/")) {
+      QANAT_RETURN_IF_ERROR(store_.commit(std::move(back)).status());
+      continue;
+    }
+    QANAT_ASSIGN_OR_RETURN(const auto record, decode<CommitRecord>(item.key, item.value));
+    if (!record.parent.empty()) {
+      back.put(child_key(project, part_from_end(key, 1), record.parent, last_part(key)), "");
+    }
+    QANAT_ASSIGN_OR_RETURN(const bool done, commit_fenced(store_, project, back));
+    if (done) {
       ++commits;
     } else {
       left = true;

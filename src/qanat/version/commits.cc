@@ -52,6 +52,8 @@ void Versions::Impl::put_commit(meta::Transaction& transaction, const RepoName& 
   if (!is_new) return;
   transaction.when(meta::key_absent(commit_key(repo.project, repo.repo, id)));
   transaction.put(log_key(repo.project, repo.repo, record.started_ms, record.depth, id), "");
+  if (record.parent.empty()) return;
+  transaction.put(child_key(repo.project, repo.repo, record.parent, id), "");
 }
 
 // --- Refs and lists ---

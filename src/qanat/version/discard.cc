@@ -31,6 +31,9 @@ Status Versions::discard_commit(const RepoName& repo, std::string_view ref) {
     transaction.when(meta::mod_revision_is(key, commit.mod_revision)).erase(key);
     transaction.erase(
         log_key(repo.project, repo.repo, commit.record.started_ms, commit.record.depth, id));
+    if (!commit.record.parent.empty()) {
+      transaction.erase(child_key(repo.project, repo.repo, commit.record.parent, id));
+    }
     const std::string& name = commit.record.branch;
     if (!name.empty()) {
       QANAT_ASSIGN_OR_RETURN(auto branch, impl_->branch(repo, name));

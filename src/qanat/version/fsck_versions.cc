@@ -71,6 +71,7 @@ class Examination {
   Status commit();
   Status head();
   Status log();
+  Status child();
   Status wave();
   Status trash();
   Status trash_item();
@@ -124,6 +125,9 @@ Status Examination::commit() {
     if (parent && parent->depth >= record->depth) {
       add(str_cat("its parent, commit ", record->parent, ", is not before it"), name);
     }
+    QANAT_ASSIGN_OR_RETURN(const bool listed,
+                           exists(child_key(project_, repo, record->parent, id)));
+    if (!listed) add("it is not in the list of its parent's children", name);
   }
   if (!record->jump.empty()) {
     // Where commits were taken out, ancestry does without the jumps that led to them.
@@ -161,6 +165,19 @@ Status Examination::log() {
   QANAT_ASSIGN_OR_RETURN(const bool stands, repo_stands(repo, name));
   if (!stands) return ok_status();
   return commit(repo, std::string(last_part(item_.key)), "subject", name).status();
+}
+
+Status Examination::child() {
+  const std::string repo(part_from_end(item_.key, 2));
+  const std::string id(last_part(item_.key));
+  const std::string name = str_cat(repo, "@", id);
+  QANAT_ASSIGN_OR_RETURN(const bool stands, repo_stands(repo, name));
+  if (!stands) return ok_status();
+  QANAT_ASSIGN_OR_RETURN(const auto child, commit(repo, id, "subject", name));
+  if (child && child->parent != part_from_end(item_.key, 1)) {
+    add(str_cat("its parent is another, ", quoted(child->parent)), name);
+  }
+  return ok_status();
 }
 
 Status Examination::wave() {
@@ -269,6 +286,7 @@ Result<uint64_t> FsckVersions::check_records(
   QANAT_RETURN_IF_ERROR(check(waves_prefix(project), &Examination::wave));
   QANAT_RETURN_IF_ERROR(check(str_cat("/v1/head/", project, "/"), &Examination::head));
   QANAT_RETURN_IF_ERROR(check(str_cat("/v1/log/", project, "/"), &Examination::log));
+  QANAT_RETURN_IF_ERROR(check(children_prefix(project), &Examination::child));
   QANAT_RETURN_IF_ERROR(check(trash_prefix(project), &Examination::trash));
   // Of what lies there, that it can be read.
   QANAT_RETURN_IF_ERROR(version::check_records(

@@ -40,6 +40,20 @@ std::string log_key(std::string_view project, std::string_view repo, int64_t sta
                     int64_t depth, std::string_view id) {
   return str_cat(log_prefix(project, repo), hex(started_ms), "/", hex(depth), "/", id);
 }
+std::string children_prefix(std::string_view project) {
+  return str_cat("/v1/child/", project, "/");
+}
+std::string children_prefix(std::string_view project, std::string_view repo) {
+  return str_cat("/v1/child/", project, "/", repo, "/");
+}
+std::string children_prefix(std::string_view project, std::string_view repo,
+                            std::string_view parent) {
+  return str_cat("/v1/child/", project, "/", repo, "/", parent, "/");
+}
+std::string child_key(std::string_view project, std::string_view repo, std::string_view parent,
+                      std::string_view id) {
+  return children_prefix(project, repo, parent).append(id);
+}
 std::string heads_prefix(std::string_view project, std::string_view repo) {
   return str_cat("/v1/head/", project, "/", repo, "/");
 }

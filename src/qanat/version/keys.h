@@ -25,6 +25,14 @@ std::string commit_key(std::string_view project, std::string_view repo, std::str
 std::string log_prefix(std::string_view project, std::string_view repo);
 std::string log_key(std::string_view project, std::string_view repo, int64_t started_ms,
                     int64_t depth, std::string_view id);
+// The commits whose parent a commit is: `child/<p>/<repo>/<parent>/<id>` -> "". Written with the
+// commit's record, whose parent it repeats.
+std::string children_prefix(std::string_view project);                         // of all repos
+std::string children_prefix(std::string_view project, std::string_view repo);  // of all parents
+std::string children_prefix(std::string_view project, std::string_view repo,
+                            std::string_view parent);
+std::string child_key(std::string_view project, std::string_view repo, std::string_view parent,
+                      std::string_view id);
 std::string heads_prefix(std::string_view project, std::string_view repo);  // of all branches
 std::string heads_prefix(std::string_view project, std::string_view repo, std::string_view branch);
 std::string head_key(std::string_view project, std::string_view repo, std::string_view branch,

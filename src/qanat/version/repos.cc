@@ -191,7 +191,8 @@ Status Versions::Impl::finish_deletion(const RepoName& name) {
   const meta::Compare unchanged = meta::mod_revision_is(key, found->mod_revision);
   for (const std::string& prefix :
        {branches_prefix(name.project, name.repo), heads_prefix(name.project, name.repo),
-        log_prefix(name.project, name.repo), commits_prefix(name.project, name.repo)}) {
+        log_prefix(name.project, name.repo), children_prefix(name.project, name.repo),
+        commits_prefix(name.project, name.repo)}) {
     const meta::KeyRange range = meta::KeyRange::prefix(prefix);
     QANAT_RETURN_IF_ERROR(trash.empty() ? erase_in_steps(range, unchanged)
                                         : move_to_trash(name.project, trash, range, unchanged));

@@ -115,7 +115,7 @@ struct Versions::Impl {
   // Commits one step. False: its guard does not hold (any more).
   Result<bool> commit_step(meta::Transaction step, const std::optional<meta::Compare>& guard);
 
-  // Puts a commit's record, and its place in the log if it is new.
+  // Puts a commit's record, and its place in the log and below its parent if it is new.
   void put_commit(meta::Transaction& transaction, const RepoName& repo, const std::string& id,
                   const CommitRecord& record, bool is_new) const;
   // Puts a branch whose head is `record.head` from wave record.head_wave on.

@@ -2,6 +2,7 @@
 
 #include "qanat/api/file_stream.h"
 #include "qanat/api/files.h"
+#include "qanat/base/path.h"
 #include "qanat/base/string.h"
 #include "qanat/cli/cli.h"
 #include "qanat/cli/transfer.h"
@@ -41,6 +42,22 @@ Status print_files(Cli& cli, const std::vector<api::FileInfo>& files) {
   QANAT_ASSIGN_OR_RETURN(const Format format, cli.format());
   return print_list<api::FileInfo>(format, files, file_columns(),
                                    [](const api::FileInfo& f) { return f.path; });
+}
+
+// What a comparison cannot do is refused: it would compare something else than was asked for.
+Status check_comparable(const api::Address& newer, const api::Address& older) {
+  if (older.project != newer.project) {
+    return invalid_argument(str_cat("commits of two projects cannot be compared: ", newer.project,
+                                    " and ", older.project),
+                            "get both with -r, and compare the folders");
+  }
+  QANAT_ASSIGN_OR_RETURN(const std::string path, parse_path(newer.path));
+  QANAT_ASSIGN_OR_RETURN(const std::string other, parse_path(older.path));
+  if (!older.has_path || other == path) return ok_status();
+  return invalid_argument(
+      str_cat("two different paths cannot be compared: /", path, " and /", other),
+      "a comparison is of one path in two commits: give it in the first address; the second needs "
+      "none");
 }
 
 void add_looking(Cli& cli) {
@@ -93,7 +110,9 @@ void add_looking(Cli& cli) {
       });
   cli.command("diff", "file", "What changed between two commits, in path order")
       .argument("REPO[@REF][:PATH]", a->address, "The newer commit")
-      .argument("OTHER", a->other, "The older one, as REPO@REF; default: the parent of the newer",
+      .argument("OTHER", a->other,
+                "The older one, as REPO@REF (of the same project and path); default: the parent of "
+                "the newer",
                 false)
       .option("-o,--output", cli.output(), kFormatHelp)
       .example("qanat diff file orders@master orders@master^2")
@@ -103,8 +122,8 @@ void add_looking(Cli& cli) {
         Parameters query = {{"ref", address.ref.to_string()}, {"path", address.path}};
         if (!a->other.empty()) {
           QANAT_ASSIGN_OR_RETURN(const api::Address other, cli.address(a->other));
-          if (other.repo != address.repo || other.project != address.project)
-            query["base_repo"] = other.repo;
+          QANAT_RETURN_IF_ERROR(check_comparable(address, other));
+          if (other.repo != address.repo) query["base_repo"] = other.repo;
           query["base"] = other.ref.to_string();
         }
         QANAT_ASSIGN_OR_RETURN(Connection * server, cli.connection());

@@ -233,6 +233,16 @@ Status diff_files(Call& call) {
                            call.state.versions->resolve({call.project(), base_repo}, base_ref));
     base = commit.record.root;
   }
+  if (!path.empty() && page.token.empty()) {
+    // A path that neither has is most likely a mistake in it.
+    QANAT_ASSIGN_OR_RETURN(const auto after, source.tree().find(path));
+    QANAT_ASSIGN_OR_RETURN(const auto before,
+                           content::Tree(source.content->blobs(), base).find(path));
+    if (!after && !before) {
+      return not_found(str_cat("/", path, " is in neither of the commits that are compared"),
+                       "`qanat list file` shows what is there");
+    }
+  }
   api::List<api::FileDiff> list;
   list.revision = call.state.meta->current_revision();
   std::string last;

@@ -4,14 +4,17 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
+#include <optional>
 
 #include "qanat/api/files.h"
 #include "qanat/base/path.h"
 #include "qanat/base/string.h"
 #include "qanat/cli/cli.h"
 #include "qanat/cli/download.h"
+#include "qanat/cli/folder_walk.h"
 #include "qanat/cli/put.h"
 #include "qanat/cli/transfer.h"
 
@@ -125,6 +128,71 @@ Result<std::vector<std::string>> read_list(const std::string& file) {
   return lines;
 }
 
+// The folders among the sources side by side, in the order of their files' paths: what two of them
+// (or a file and a folder) would put at one path. Memory: of the walks.
+class SourcesMerge {
+ public:
+  SourcesMerge(const std::vector<std::string>& sources, bool recursive) {
+    for (const std::string& source : sources) {
+      struct stat info{};
+      if (is_url(source) || source == "-" || stat(source.c_str(), &info) != 0 ||
+          !S_ISDIR(info.st_mode)) {
+        names_.emplace_back(source_name(source), source);
+      } else {
+        if (recursive) walks_.push_back({FolderWalk(source), {}});
+      }
+    }
+    std::sort(names_.begin(), names_.end(), [](const auto& left, const auto& right) {
+      return walk_order(left.first, right.first) < 0;
+    });
+  }
+
+  Status check() {
+    for (size_t i = 1; i < names_.size(); ++i) {
+      if (names_[i - 1].first == names_[i].first)
+        return twice(names_[i].first, names_[i - 1].second, names_[i].second);
+    }
+    if (walks_.empty() || walks_.size() + names_.size() < 2) return ok_status();
+    for (Walk& walk : walks_) QANAT_RETURN_IF_ERROR(walk.advance());
+    size_t name = 0;
+    while (true) {
+      Walk* first = nullptr;
+      for (Walk& walk : walks_) {
+        if (!walk.at) continue;
+        if (first != nullptr && walk.at->path == first->at->path)
+          return twice(walk.at->path, first->at->file, walk.at->file);
+        if (first == nullptr || walk_order(walk.at->path, first->at->path) < 0) first = &walk;
+      }
+      if (first == nullptr) return ok_status();
+      const std::string& path = first->at->path;
+      while (name < names_.size() && walk_order(names_[name].first, path) < 0) ++name;
+      if (name < names_.size() && names_[name].first == path)
+        return twice(path, names_[name].second, first->at->file);
+      QANAT_RETURN_IF_ERROR(first->advance());
+    }
+  }
+
+ private:
+  struct Walk {
+    FolderWalk walk;
+    std::optional<FolderWalk::Found> at;
+
+    Status advance() {
+      QANAT_ASSIGN_OR_RETURN(at, walk.next());
+      return ok_status();
+    }
+  };
+
+  static Status twice(const std::string& path, const std::string& one, const std::string& other) {
+    return invalid_argument(
+        str_cat(one, " and ", other, " would both be put as ", path, ", one over the other"),
+        "Nothing was put. Put one of them elsewhere, by a command of its own.");
+  }
+
+  std::vector<std::pair<std::string, std::string>> names_;  // of files: in the repo, on disk
+  std::vector<Walk> walks_;
+};
+
 Status put(Cli& cli, const Arguments& a) {
   QANAT_ASSIGN_OR_RETURN(api::Address address, cli.address(a.address));
   std::vector<std::string> sources = a.sources;
@@ -136,6 +204,13 @@ Status put(Cli& cli, const Arguments& a) {
     return invalid_argument("there is nothing to put",
                             "name files, folders or URLs with -f, or - for standard input");
   if (sources.size() == 1) return put_one(cli, address, sources[0], a, false);
+  if (std::find(sources.begin(), sources.end(), "-") != sources.end() && !a.untar) {
+    return invalid_argument(
+        "standard input has no name, and cannot be one of several sources",
+        "put it by a command of its own: qanat put file REPO@BRANCH:/PATH -f -");
+  }
+  // Appending several to one file is what -a may be for.
+  if (!a.untar && !a.append) QANAT_RETURN_IF_ERROR(SourcesMerge(sources, a.recursive).check());
   // Several sources are one commit: into an open one, or one opened here.
   QANAT_ASSIGN_OR_RETURN(Connection * server, cli.connection());
   const Parameters repo = {{"project", address.project}, {"repo", address.repo}};
@@ -172,6 +247,11 @@ Status put(Cli& cli, const Arguments& a) {
 Status get(Cli& cli, const Arguments& a) {
   QANAT_ASSIGN_OR_RETURN(const api::Address address, cli.address(a.address));
   if (!a.recursive) return get_file(cli, address, a.range, a.output);
+  if (!a.range.empty()) {
+    return invalid_argument(
+        "--range is of one file, and goes without -r",
+        "get the file itself: qanat get file REPO@REF:/PATH --range FIRST-LAST");
+  }
   std::string folder = a.output;
   if (folder.empty())
     folder = address.path.empty() ? address.repo : std::string(path_name(address.path));
@@ -205,7 +285,8 @@ void add_transfer_commands(Cli& cli) {
       .option("-o,--output", a->output,
               "Where to; default: standard output, with -r a folder of the same name")
       .flag("-r,--recursive", a->recursive, "All files at and under the path")
-      .option("--range", a->range, "Bytes FIRST-LAST, FIRST- or -LENGTH (the last so many)")
+      .option("--range", a->range,
+              "Bytes FIRST-LAST, FIRST- or -LENGTH (the last so many) of a file; not with -r")
       .example("qanat get file report@master:/forecast.csv")
       .run([&cli, a] { return get(cli, *a); });
 }

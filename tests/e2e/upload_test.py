@@ -472,11 +472,13 @@ class ChangingFiles(unittest.TestCase):
 
         code, output = self.put_and_meanwhile("grows", grow)
         self.assertEqual(code, 0, output)
+        self.assertIn(f"{self.large} changed while it was read", output)
         self.check("grows")
 
     def test_a_file_that_shrinks(self):
         code, output = self.put_and_meanwhile("shrinks", lambda: os.truncate(self.large, self.SIZE - (5 << 20)))
         self.assertEqual(code, 0, output)
+        self.assertIn(f"{self.large} changed while it was read", output)
         self.check("shrinks")
 
     def test_a_file_that_is_replaced_is_read_again_the_next_time(self):
@@ -489,6 +491,7 @@ class ChangingFiles(unittest.TestCase):
 
         code, output = self.put_and_meanwhile("replaced", replace)
         self.assertEqual(code, 0, output)
+        self.assertNotIn("changed while", output)
         self.assertEqual(self.server.json("inspect", "file", "r@replaced:/large")["size_bytes"], self.SIZE)
         self.server.qanat("put", "file", "-r", "r@replaced:/", "-f", self.folder)
         self.check("replaced")

@@ -38,6 +38,7 @@ constexpr uint64_t kPassed = 64u << 20;
 constexpr size_t kMaxAsked = 10'000;
 // Paths that others changed on the branch; beyond it nothing that was put before is trusted.
 constexpr size_t kMaxChanged = 100'000;
+constexpr size_t kMaxNotes = 10;  // of files that changed while they were read
 constexpr const char* kGoOn = "Run the same command again: it goes on where this one stopped.";
 
 class Descriptor {
@@ -151,6 +152,7 @@ class Attempt {
     QANAT_RETURN_IF_ERROR(put_.folder ? give_folder() : give_one());
     QANAT_ASSIGN_OR_RETURN(const std::string answer, uploader_.commit(put_.description));
     keep_stamps(answer);
+    tell_changed();
     return ok_status();
   }
 
@@ -176,8 +178,13 @@ class Attempt {
 
   Status give_folder() {
     FolderWalk walk(put_.source);
-    while (true) {
+    for (bool empty = true;; empty = false) {
       QANAT_ASSIGN_OR_RETURN(const auto found, walk.next());
+      if (!found && empty) {
+        return invalid_argument(
+            str_cat("there is nothing to put: ", put_.source, " holds no files"),
+            "Folders exist through their files.");
+      }
       if (!found) return ok_status();
       const std::string path = join_path(put_.address.path, found->path);
       Status valid = check_path(path);
@@ -218,6 +225,8 @@ class Attempt {
   Status read(int fd, const std::string& name, const std::string& path,
               const std::optional<FileStamp>& before) {
     QANAT_RETURN_IF_ERROR(uploader_.begin_file(path, put_.append));
+    struct stat opened{};
+    const bool watched = fstat(fd, &opened) == 0 && S_ISREG(opened.st_mode);
     uint64_t size = 0;
     bool ended = false;
     if (before && before->size >= kPassed) {
@@ -250,9 +259,32 @@ class Attempt {
     // Only what stayed as it was while it was read is known by its stamp.
     std::optional<FileStamp> stamp;
     struct stat after{};
-    if (before && fstat(fd, &after) == 0 && stamp_of(after) == *before && before->size == size)
-      stamp = before;
+    if (fstat(fd, &after) == 0) {
+      if (before && stamp_of(after) == *before && before->size == size) stamp = before;
+      if (watched && was_written(opened, after)) {
+        if (changed_files_++ < kMaxNotes) changed_names_.push_back(name);
+      }
+    }
     return uploader_.end_file(stamp);
+  }
+
+  // (A file that was replaced or renamed meanwhile was read whole all the same.)
+  static bool was_written(const struct stat& opened, const struct stat& after) {
+    const FileStamp first = stamp_of(opened);
+    const FileStamp last = stamp_of(after);
+    return first.size != last.size || first.modified_ns != last.modified_ns;
+  }
+
+  void tell_changed() const {
+    for (const std::string& name : changed_names_) {
+      print_note(str_cat("note: ", printable(name),
+                         " changed while it was read: what was put may be a mixture of before and "
+                         "after. Put it again when nothing writes to it."));
+    }
+    if (changed_files_ > changed_names_.size()) {
+      print_note(str_cat("note: ", changed_files_ - changed_names_.size(),
+                         " more files changed while they were read"));
+    }
   }
 
   // From the uploader, in walk order.
@@ -293,6 +325,8 @@ class Attempt {
   std::atomic<bool> sent_{false};
   std::unique_ptr<StatCacheReader> old_stamps_;
   std::unique_ptr<StatCacheWriter> new_stamps_;
+  size_t changed_files_ = 0;                                   // while they were read
+  std::vector<std::string> changed_names_;                     // the first of them
   std::vector<std::pair<std::string, uint64_t>> unknown_ids_;  // path, record of new_stamps_
   Uploader uploader_;                                          // last: its threads call note()
 };

@@ -5,8 +5,8 @@
 // with by the same command: the upload's id is kept in the cache folder until the put is
 // acknowledged (put_cache.h). When the server stops answering in the middle, the put waits for it
 // and goes on by itself. Files that have not changed since they were put there are not read
-// again. A file is read once, to its end; one that changes meanwhile is put as it was read, and
-// read again the next time.
+// again. A file is read once, to its end; one that changes meanwhile is put as it was read, which a
+// note on standard error says, and is read again the next time.
 #pragma once
 
 #include <cstdint>

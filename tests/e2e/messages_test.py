@@ -84,5 +84,28 @@ class Files(OneServer):
         self.assertTrue(other)
 
 
+class Tokens(OneServer):
+    def test_scopes_are_of_the_project(self):
+        self.server.api("POST", "/projects", {"name": "p2"})
+        self.repo("r")
+        self.qanat("--project", "p2", "create", "repo", "r")
+        scopes = lambda name: next(t["scopes"] for t in self.server.json("list", "token") if t["name"] == name)
+        token = self.qanat("--project", "p2", "create", "token", "t", "-s", "reader:r", "-s", "writer:p3/x", "-s", "network-host").strip()
+        self.assertEqual(scopes("t"), ["reader:p2/r", "writer:p3/x", "network-host"])
+        self.qanat("inspect", "repo", "p2/r", token=token)
+        self.assertIn("lacks reader:r\n", self.fails("inspect", "repo", "r", token=token, says="lacks"))
+        self.fails("--project", "p2", "put", "file", "r@master:/a", "-f", "-", input="x", token=token, says="lacks writer:p2/r")
+        self.fails("--project", "p2", "create", "repo", "new", token=token, says="lacks writer:p2/new")
+        # The default project may be named or not.
+        token = self.qanat("--project", "p2", "create", "token", "d", "-s", "reader:default/r").strip()
+        self.assertEqual(scopes("d"), ["reader:r"])
+        self.qanat("inspect", "repo", "r", token=token)
+        self.assertEqual(self.server.api("POST", "/tokens", {"name": "api", "scopes": ["reader:default/r"]})["info"]["scopes"], ["reader:r"])
+        # All names are those of all projects: said, not granted, where one was named.
+        self.fails("--project", "p2", "create", "token", "all", "-s", "reader:*", says=["all projects", "p2"])
+        self.qanat("create", "token", "all", "-s", "reader:*")
+        self.fails("create", "token", "x", "-s", "owner:r", says=["owner:r", "PROJECT/NAME"])
+
+
 if __name__ == "__main__":
     unittest.main()

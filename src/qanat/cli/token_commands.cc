@@ -13,6 +13,20 @@ struct Arguments {
   std::string expires;
 };
 
+// A scope whose name has no project means one of --project, as every other name does.
+Result<std::string> in_project(const Cli& cli, const std::string& scope) {
+  const auto [kind, name] = split_once(scope, ':');
+  if (name.empty()) return scope;  // admin and the like, or what the server refuses
+  if (name == "*") {
+    if (cli.project() == api::kDefaultProject) return scope;
+    return invalid_argument(
+        str_cat(scope, " is of all projects, not only of ", cli.project()),
+        "name them, such as reader:orders; or say --project default if all projects are meant");
+  }
+  QANAT_ASSIGN_OR_RETURN(const api::Address address, cli.name(std::string(name)));
+  return str_cat(kind, ":", address.to_string());
+}
+
 }  // namespace
 
 void add_token_commands(Cli& cli) {
@@ -21,16 +35,21 @@ void add_token_commands(Cli& cli) {
               "Create a token that may do only what its scopes say; prints it, once")
       .argument("NAME", a->name, "What it is for")
       .option("-s,--scope", a->scopes,
-              "admin, reader:REPO, writer:REPO, operator:PIPELINE or network-host; * for all "
-              "names; may be repeated")
+              "admin, reader:REPO, writer:REPO, operator:PIPELINE or network-host; a name of "
+              "another project than --project's is PROJECT/NAME; * for all names of all projects; "
+              "may be repeated")
       .option("--expires", a->expires, "RFC 3339 time at which it ends")
       .example("qanat create token sales --scope reader:report")
+      .example("qanat create token planner --scope reader:sales/report --scope writer:plans")
       .run([&cli, a]() -> Status {
         if (a->scopes.empty()) {
           return invalid_argument("a token without scopes could do nothing",
                                   "give at least one --scope, such as reader:orders");
         }
-        api::CreateTokenRequest request{a->name, a->scopes, {}};
+        api::CreateTokenRequest request{a->name, {}, {}};
+        for (const std::string& scope : a->scopes) {
+          QANAT_ASSIGN_OR_RETURN(request.scopes.emplace_back(), in_project(cli, scope));
+        }
         if (!a->expires.empty()) {
           QANAT_ASSIGN_OR_RETURN(request.expires, api::parse_timestamp(a->expires));
         }

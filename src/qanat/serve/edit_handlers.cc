@@ -128,7 +128,7 @@ class Edit {
     QANAT_RETURN_IF_ERROR(put_named());
     const std::string repo = source.repo.empty() ? call_.path("repo") : source.repo;
     if (!call_.caller().may_read(call_.project(), repo))
-      return denied(call_.caller(), "reader:" + repo);
+      return denied(call_.caller(), "reader:" + qualified(call_.project(), repo));
     // What is copied is read from here on, and the edit does not compare that its commit stays.
     QANAT_RETURN_IF_ERROR(writer_->rely_on_epoch());
     QANAT_ASSIGN_OR_RETURN(const auto commit,

@@ -228,7 +228,7 @@ Status diff_files(Call& call) {
   } else {
     const std::string base_repo = call.query_or("base_repo", call.path("repo"));
     if (!call.caller().may_read(call.project(), base_repo))
-      return denied(call.caller(), "reader:" + base_repo);
+      return denied(call.caller(), "reader:" + qualified(call.project(), base_repo));
     QANAT_ASSIGN_OR_RETURN(const auto commit,
                            call.state.versions->resolve({call.project(), base_repo}, base_ref));
     base = commit.record.root;

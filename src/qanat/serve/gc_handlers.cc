@@ -66,7 +66,8 @@ Status remove_commits(Call& call, version::CommitSets::How how) {
              : call.caller().may_operate(commit.project, commit.record.pipeline)) {
       return ok_status();
     }
-    return denied(call.caller(), str_cat(user ? "writer:" : "operator:", commit.repo));
+    return denied(call.caller(),
+                  str_cat(user ? "writer:" : "operator:", qualified(commit.project, commit.repo)));
   };
   pipeline::RemovedJobs jobs(*call.state.meta, *call.state.versions);
   version::CommitSets sets(*call.state.meta, *call.state.clock, *call.state.versions, &jobs);

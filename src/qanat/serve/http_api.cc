@@ -108,20 +108,21 @@ Status HttpApi::authorize(const api::RouteMatch& match, const net::Query& query,
   };
   const std::string project = value("project");
   const std::string name = route.right_parameter.empty() ? "" : value(route.right_parameter);
+  const std::string named = qualified(project, name);
   switch (route.right) {
     case api::Right::kPublic:
     case api::Right::kToken:
       return ok_status();
     case api::Right::kReader:
-      return caller.may_read(project, name) ? ok_status() : denied(caller, "reader:" + name);
+      return caller.may_read(project, name) ? ok_status() : denied(caller, "reader:" + named);
     case api::Right::kWriter:
-      return caller.may_write(project, name) ? ok_status() : denied(caller, "writer:" + name);
+      return caller.may_write(project, name) ? ok_status() : denied(caller, "writer:" + named);
     case api::Right::kOperator:
-      return caller.may_operate(project, name) ? ok_status() : denied(caller, "operator:" + name);
+      return caller.may_operate(project, name) ? ok_status() : denied(caller, "operator:" + named);
     case api::Right::kObserver:
       return caller.may_observe(project, name)
                  ? ok_status()
-                 : denied(caller, str_cat("operator:", name, " or reader:", name));
+                 : denied(caller, str_cat("operator:", named, " or reader:", named));
     case api::Right::kAdmin:
       return caller.is_admin() ? ok_status() : denied(caller, "admin");
     case api::Right::kWorker:

@@ -92,7 +92,8 @@ Status list_jobs(Call& call) {
     }
   } else {
     if (!call.caller().may_observe(call.project(), only))
-      return denied(call.caller(), str_cat("operator:", only, " or reader:", only));
+      return denied(call.caller(), str_cat("operator:", qualified(call.project(), only),
+                                           " or reader:", qualified(call.project(), only)));
     auto controller = call.state.pipelines->find(call.project(), only);
     if (!controller)
       return not_found(str_cat("there is no pipeline ", only),

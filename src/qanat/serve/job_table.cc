@@ -13,9 +13,9 @@ Status check_may_look_inside(const Caller& caller, const std::string& project,
   for (const pipeline::JobInput& input : inputs) {
     if (caller.may_read(project, input.repo)) continue;
     return permission_denied(
-        str_cat("the token ", caller.name, " lacks reader:", input.repo,
+        str_cat("the token ", caller.name, " lacks reader:", qualified(project, input.repo),
                 ": datums and logs of pipeline ", pipeline, " show what its inputs hold"),
-        str_cat("ask for a token with that scope, or with operator:", pipeline,
+        str_cat("ask for a token with that scope, or with operator:", qualified(project, pipeline),
                 ": `qanat create token`"));
   }
   return ok_status();

@@ -33,7 +33,7 @@ Result<api::RepoInfo> show_repo(State& state, const version::RepoInfo& repo) {
 Status create_repo(Call& call) {
   QANAT_ASSIGN_OR_RETURN(const auto body, call.body<api::CreateRepoRequest>());
   if (!call.caller().may_write(call.project(), body.name))
-    return denied(call.caller(), "writer:" + body.name);
+    return denied(call.caller(), "writer:" + qualified(call.project(), body.name));
   QANAT_ASSIGN_OR_RETURN(const auto repo, call.state.versions->create_repo(
                                               {call.project(), body.name}, body.description));
   QANAT_ASSIGN_OR_RETURN(const auto info, show_repo(call.state, repo));
@@ -95,7 +95,7 @@ Status put_branch(Call& call) {
     for (const api::BranchRef& source : *body.provenance) {
       // What a branch is derived from shows what its repo holds.
       if (!call.caller().may_read(call.project(), source.repo))
-        return denied(call.caller(), "reader:" + source.repo);
+        return denied(call.caller(), "reader:" + qualified(call.project(), source.repo));
       update.provenance->push_back({source.repo, source.branch});
     }
   }

@@ -34,11 +34,6 @@ void describe(V& v, TokenRecord& t) {
 
 std::string token_key(const Hash& hash) { return str_cat(kPrefix, hash.to_hex()); }
 
-// A repo or pipeline as scopes name it.
-std::string qualified(std::string_view project, std::string_view name) {
-  return project == api::kDefaultProject ? std::string(name) : str_cat(project, "/", name);
-}
-
 bool is_admin(const api::TokenInfo& token) {
   return std::find(token.scopes.begin(), token.scopes.end(), "admin") != token.scopes.end();
 }
@@ -57,6 +52,10 @@ bool has(const Caller& caller, std::string_view kind, std::string_view name) {
 }
 
 }  // namespace
+
+std::string qualified(std::string_view project, std::string_view name) {
+  return project == api::kDefaultProject ? std::string(name) : str_cat(project, "/", name);
+}
 
 bool Caller::may_write(std::string_view project, std::string_view repo) const {
   return is_admin() || has(*this, "writer", qualified(project, repo));
@@ -90,7 +89,15 @@ Status Tokens::check_scope(std::string_view scope) {
   }
   return invalid_argument(str_cat("unknown scope ", quoted(scope)),
                           "scopes are admin, reader:REPO, writer:REPO, operator:PIPELINE and "
-                          "network-host; * stands for all names");
+                          "network-host; names outside the project default are PROJECT/NAME; * "
+                          "stands for all names");
+}
+
+std::string Tokens::plain_scope(std::string_view scope) {
+  const auto [kind, name] = split_once(scope, ':');
+  const auto address = name.empty() || name == "*" ? Result<api::Address>(invalid_argument(""))
+                                                   : api::parse_name_address(name);
+  return address.ok() ? str_cat(kind, ":", address->to_string()) : std::string(scope);
 }
 
 Tokens::~Tokens() {
@@ -133,7 +140,11 @@ Result<api::CreateTokenResponse> Tokens::create(const api::CreateTokenRequest& r
                                                 const std::string& by) {
   QANAT_RETURN_IF_ERROR(check_repo_name(request.name).with_context("the token's name"));
   if (request.scopes.empty()) return invalid_argument("a token without scopes could do nothing");
-  for (const std::string& scope : request.scopes) QANAT_RETURN_IF_ERROR(check_scope(scope));
+  std::vector<std::string> scopes;
+  for (const std::string& scope : request.scopes) {
+    QANAT_RETURN_IF_ERROR(check_scope(scope));
+    scopes.push_back(plain_scope(scope));
+  }
   if (request.expires.ms != 0 && request.expires.ms <= clock_.wall_ms())
     return invalid_argument("the token would have expired already");
   api::CreateTokenResponse response;
@@ -141,7 +152,7 @@ Result<api::CreateTokenResponse> Tokens::create(const api::CreateTokenRequest& r
   const Hash hash = sha256(response.token);
   response.info = {hash.to_hex().substr(0, kIdLength),
                    request.name,
-                   request.scopes,
+                   scopes,
                    {clock_.wall_ms()},
                    by,
                    request.expires};

@@ -27,6 +27,9 @@
 
 namespace qanat::serve {
 
+// A repo or pipeline as scopes name it: "name", or "project/name" outside `default`.
+std::string qualified(std::string_view project, std::string_view name);
+
 // Whom a request comes from.
 struct Caller {
   std::string name;
@@ -64,6 +67,8 @@ class Tokens {
   void end_with_token(const Caller& caller, const std::shared_ptr<net::EventStream>& stream);
 
   static Status check_scope(std::string_view scope);
+  // As it is kept and compared: names of the project `default` without it.
+  static std::string plain_scope(std::string_view scope);
   // The key that is in meta as long as the token is.
   static std::string key_of(const Caller& caller);
 

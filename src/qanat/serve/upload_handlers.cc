@@ -28,7 +28,7 @@ constexpr std::string_view kBytesType = "application/octet-stream";
 Status begin_upload(Call& call) {
   QANAT_ASSIGN_OR_RETURN(const auto body, call.body<api::BeginUploadRequest>());
   if (!call.caller().may_write(call.project(), body.repo))
-    return denied(call.caller(), "writer:" + body.repo);
+    return denied(call.caller(), "writer:" + qualified(call.project(), body.repo));
   QANAT_RETURN_IF_ERROR(call.state.versions->inspect_repo({call.project(), body.repo}).status());
   QANAT_ASSIGN_OR_RETURN(const auto upload,
                          content::begin_upload(*call.state.meta, call.project(), body.repo,

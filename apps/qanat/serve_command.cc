@@ -360,6 +360,9 @@ class Server {
     state_.installation = format_.installation;
     state_.version = cli::kVersion;
     handlers_ = std::make_unique<serve::HttpApi>(state_);
+    // Before it answers, so that who waits for that finds it.
+    (void)posix_file_system().write_file_durably(data_ + "/address", address_ + "\n");
+    cli::announce_local_server({address_, data_, getpid(), {}, {}});
     api_ = handlers_.get();
     return ok_status();
   }
@@ -409,8 +412,6 @@ Status serve_until_signal(const Options& options) {
 
   Server server(options);
   QANAT_RETURN_IF_ERROR(server.start());
-  (void)posix_file_system().write_file_durably(server.data() + "/address", server.address() + "\n");
-  cli::announce_local_server({server.address(), server.data(), getpid()});
   std::puts(str_cat("Qanat ", cli::kVersion, " serves ", server.address(), " from ", server.data())
                 .c_str());
   std::puts(str_cat("The first token is in ", server.data(),
@@ -421,7 +422,7 @@ Status serve_until_signal(const Options& options) {
   sigwait(&signals, &received);
   std::puts("stopping; workers stay, and are found again by the next start");
   std::fflush(stdout);
-  cli::withdraw_local_server(getpid());
+  cli::withdraw_local_server(server.data());
   server.stop();
   return ok_status();
 }

@@ -1,5 +1,6 @@
 """The command line as a person uses it: every command, its output forms, errors with hints, odd names, broken transfers."""
 
+import contextlib
 import json
 import os
 import pty
@@ -532,6 +533,48 @@ class Servers(unittest.TestCase):
             self.assertEqual(self.run_alone(server, "whoami").returncode, 0)
             server.stop()
             self.assertIn("qanat serve", self.run_alone(server, "whoami").stderr)
+
+    def test_several_local_servers(self):
+        folder = tempfile.mkdtemp(prefix="qanat-test-")
+        environment = {"HOME": folder, "XDG_STATE_HOME": "", "XDG_CONFIG_HOME": ""}
+        state = os.path.join(folder, ".local/state/qanat/servers")
+        with Server(folder=folder, environment=environment) as first:
+            second = Server(folder=folder, environment=environment)
+            second.data = os.path.join(folder, "second")
+            with contextlib.ExitStack() as stack:
+                stack.callback(second.stop)
+                second.start()
+                said = self.run_alone(first, "whoami")
+                self.assertEqual(said.returncode, 1, said.stdout)
+                for words in ("2 Qanat servers", first.url, first.data, second.url, second.data, "--server"):
+                    self.assertIn(words, said.stderr)
+                for server in (first, second):
+                    # Named, its token is found; with or without http://.
+                    for address in (server.url, server.url[len("http://"):]):
+                        self.assertEqual(self.run_alone(first, "--server", address, "create", "repo", f"r{len(address)}").returncode, 0)
+                # What stops or dies hides no other.
+                second.stop(kill=True)
+                self.assertEqual(len(os.listdir(state)), 2)
+                self.assertIn(first.url, self.run_alone(first, "whoami").stdout)
+                self.assertEqual(len(os.listdir(state)), 1, "what died is removed")
+                second.start()
+                second.stop()
+                self.assertIn(first.url, self.run_alone(first, "whoami").stdout)
+                # A process that got the number of one that died is not that server.
+                (entry,) = os.listdir(state)
+                with open(os.path.join(state, entry)) as f:
+                    record = json.load(f)
+                with open(os.path.join(state, "0" * 16 + ".json"), "w") as f:
+                    json.dump({**record, "pid": os.getpid(), "address": "http://127.0.0.1:1", "data": "/gone"}, f)
+                with open(os.path.join(state, "1" * 16 + ".json"), "w") as f:
+                    json.dump({**record, "machine": "another", "address": "http://127.0.0.1:1", "data": "/elsewhere"}, f)
+                self.assertIn(first.url, self.run_alone(first, "whoami").stdout)
+                self.assertEqual(sorted(os.listdir(state)), sorted([entry, "1" * 16 + ".json"]))
+                # Where the token was found is said of the token.
+                bad = self.run_alone(first, "--server", first.url, "whoami", QANAT_TOKEN="wrong")
+                self.assertIn("The token comes from QANAT_TOKEN", bad.stderr)
+                bad = self.run_alone(first, "whoami", "--token", "wrong", QANAT_SERVER=first.url)
+                self.assertIn("The token comes from --token", bad.stderr)
 
     def test_waiting_survives_a_restart(self):
         with Server() as server:

@@ -22,9 +22,10 @@ constexpr size_t kMaxAnswer = 64u << 20;  // of JSON
 
 class HttpConnection : public Connection {
  public:
-  HttpConnection(std::string server, std::string token, std::string origin, net::Url url,
-                 net::TlsFactory tls)
+  HttpConnection(std::string server, std::string token, std::string origin,
+                 std::string token_origin, net::Url url, net::TlsFactory tls)
       : url_(std::move(url)),
+        token_origin_(std::move(token_origin)),
         client_(net::ClientOptions{.resolver = net::system_resolver(), .tls = std::move(tls)}) {
     server_ = std::move(server);
     token_ = std::move(token);
@@ -136,9 +137,10 @@ class HttpConnection : public Connection {
     }
     const Status error = api::status_from_answer(status, text);
     if (error.code() != Code::kUnauthenticated || !error.hint().empty()) return error;
-    return {
-        error.code(), error.message(),
-        str_cat("The token comes from ", origin_, ". Give another with --token or QANAT_TOKEN.")};
+    return {error.code(), error.message(),
+            str_cat(token_.empty() ? "No token was given for it, and none was found."
+                                   : str_cat("The token comes from ", token_origin_, "."),
+                    " Give another with --token or QANAT_TOKEN.")};
   }
 
   // "" if there is none. Asked for once; who comes meanwhile waits.
@@ -174,6 +176,7 @@ class HttpConnection : public Connection {
   }
 
   const net::Url url_;
+  const std::string token_origin_;
   net::HttpClient client_;
   Mutex mutex_;
   std::optional<std::string> local_socket_ GUARDED_BY(mutex_);
@@ -184,18 +187,38 @@ std::string environment(const char* name) {
   return value == nullptr ? "" : value;
 }
 
+// Which of several is meant only the user can know.
+Result<LocalServer> only_one(const std::vector<LocalServer>& servers) {
+  if (servers.empty()) {
+    return failed_precondition(
+        "no Qanat server is running on this machine for this user",
+        "Start one with `qanat serve`, or name one with --server or QANAT_SERVER.");
+  }
+  if (servers.size() == 1) return servers[0];
+  std::string shown;
+  for (const LocalServer& server : servers)
+    str_append(shown, "\n  ", server.address, "  data folder ", server.data);
+  return failed_precondition(
+      str_cat(servers.size(), " Qanat servers of this user run on this machine:", shown),
+      "Say which with --server ADDRESS or QANAT_SERVER; its token is found by itself.");
+}
+
 }  // namespace
 
 Result<std::unique_ptr<Connection>> Connection::open(const ConnectionFlags& flags) {
   std::string server = flags.server;
   std::string token = flags.token;
   std::string origin = "--server";
+  std::string token_origin = "--token";
   std::string ca_file;
   if (server.empty() && flags.context.empty()) {
     server = environment("QANAT_SERVER");
     origin = "QANAT_SERVER";
   }
-  if (token.empty() && flags.context.empty()) token = environment("QANAT_TOKEN");
+  if (token.empty() && flags.context.empty()) {
+    token = environment("QANAT_TOKEN");
+    token_origin = "QANAT_TOKEN";
+  }
   if (server.empty()) {
     QANAT_ASSIGN_OR_RETURN(const Config config, load_config());
     const std::string name = flags.context.empty() ? config.current : flags.context;
@@ -207,33 +230,37 @@ Result<std::unique_ptr<Connection>> Connection::open(const ConnectionFlags& flag
       }
       server = context->second.server;
       ca_file = context->second.ca_file;
-      if (token.empty()) token = context->second.token;
       origin = str_cat("context ", quoted(name));
+      if (token.empty()) {
+        token = context->second.token;
+        token_origin = origin;
+      }
     }
   }
-  const auto local = find_local_server();
-  if (server.empty()) {
-    if (!local) {
-      return failed_precondition(
-          "no Qanat server is running on this machine for this user",
-          "Start one with `qanat serve`, or name one with --server or QANAT_SERVER.");
+  if (!server.empty() && server.find("://") == std::string::npos) server = "http://" + server;
+  if (server.empty() || token.empty()) {
+    const auto locals = find_local_servers();
+    if (server.empty()) {
+      QANAT_ASSIGN_OR_RETURN(const LocalServer local, only_one(locals));
+      server = local.address;
+      origin = str_cat("the server running with data folder ", local.data);
     }
-    server = local->address;
-    origin = str_cat("the server running with data folder ", local->data);
+    for (const LocalServer& local : locals) {
+      if (!token.empty() || local.address != server) continue;
+      token_origin = local.data + "/token";
+      const auto text = posix_file_system().read_file(token_origin, 4096);
+      if (text.ok()) token = std::string(trim(*text));
+    }
   }
-  if (token.empty() && local && local->address == server) {
-    const auto text = posix_file_system().read_file(local->data + "/token", 4096);
-    if (text.ok()) token = std::string(trim(*text));
-  }
-  if (server.find("://") == std::string::npos) server = "http://" + server;
   auto url = net::Url::parse(server);
   if (!url.ok()) return url.status().with_context(origin);
   net::TlsFactory tls;
   if (url->scheme == "https") {
     QANAT_ASSIGN_OR_RETURN(tls, net::tls_client({.ca_file = ca_file}));
   }
-  return std::unique_ptr<Connection>(std::make_unique<HttpConnection>(
-      std::move(server), std::move(token), std::move(origin), *std::move(url), std::move(tls)));
+  return std::unique_ptr<Connection>(
+      std::make_unique<HttpConnection>(std::move(server), std::move(token), std::move(origin),
+                                       std::move(token_origin), *std::move(url), std::move(tls)));
 }
 
 }  // namespace qanat::cli

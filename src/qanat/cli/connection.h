@@ -1,9 +1,10 @@
 // Connection: which server a command talks to, as whom, and the calls themselves.
 //
 // Server and token come from, in this order: the flags --server and --token; QANAT_SERVER and
-// QANAT_TOKEN; the context of the configuration file (`qanat config`); a server that runs on this
-// machine as this user, which leaves its address in the state folder (local_server.h). One object a
-// command; calls may be made by several threads at once, each on a connection of its own.
+// QANAT_TOKEN; the context of the configuration file (`qanat config`); the server that runs on this
+// machine as this user, if it is the only one: servers leave their addresses in the state folder
+// (local_server.h). One object a command; calls may be made by several threads at once, each on a
+// connection of its own.
 #pragma once
 
 #include <functional>

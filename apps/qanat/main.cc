@@ -27,6 +27,7 @@ int main(int argc, char** argv) {
   // A reader that went away is an error of the write, not the end of the program.
   std::signal(SIGPIPE, SIG_IGN);
   qanat::cli::Cli cli;
+  qanat::cli::add_project_commands(cli);
   qanat::cli::add_repo_commands(cli);
   qanat::cli::add_commit_commands(cli);
   qanat::cli::add_file_commands(cli);

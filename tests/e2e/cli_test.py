@@ -64,6 +64,9 @@ class Commands(OneServer):
             done.add(" ".join(words[:2]) if words[0] not in ("fsck", "pause", "resume", "garbage-collect", "logs", "whoami", "version", "serve") else words[0])
             return self.qanat(*words, **options)
 
+        run("create", "project", "sales")
+        self.assertIn("sales", run("list", "project"))
+        self.assertIn("sales", run("inspect", "project", "sales"))
         run("create", "repo", "in", "--description", "first")
         run("update", "repo", "in", "--description", "second")
         self.assertIn("second", run("inspect", "repo", "in"))

@@ -63,4 +63,11 @@ Status check_pipeline_name(std::string_view name) {
   return ok_status();
 }
 
+Status check_description(std::string_view text) {
+  if (text.size() <= kMaxDescription) return ok_status();
+  return invalid_argument(
+      str_cat("the description has ", text.size(), " bytes, over ", kMaxDescription),
+      "Put longer texts into a file of the repo.");
+}
+
 }  // namespace qanat

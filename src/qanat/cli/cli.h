@@ -35,6 +35,7 @@ class Command {
   Command& option(const std::string& names, std::string& value, const std::string& help);
   Command& option(const std::string& names, std::vector<std::string>& values,
                   const std::string& help);
+  // A number, not negative.
   Command& option(const std::string& names, int64_t& value, const std::string& help);
   Command& flag(const std::string& names, bool& value, const std::string& help);
   // Examples, shown below the help.
@@ -87,6 +88,7 @@ class Cli {
 };
 
 // The groups of commands, a file each.
+void add_project_commands(Cli& cli);
 void add_repo_commands(Cli& cli);
 void add_commit_commands(Cli& cli);
 void add_file_commands(Cli& cli);
@@ -99,6 +101,10 @@ void add_fsck_command(Cli& cli);
 
 // "-o" of lists and inspections.
 inline constexpr const char* kFormatHelp = "table, wide, json, yaml or name";
+
+// "4F0C..." -> "4f0c...": an id of a commit, wave or job as it is kept, also with ancestry after it
+// (^2). Other texts stay as they are.
+std::string lower_id(const std::string& text);
 
 // All bytes of a file, or of standard input for "-".
 Result<std::string> read_whole(const std::string& file);

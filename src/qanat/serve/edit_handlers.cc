@@ -6,6 +6,7 @@
 
 #include "qanat/api/address.h"
 #include "qanat/api/file_stream.h"
+#include "qanat/base/name.h"
 #include "qanat/base/path.h"
 #include "qanat/base/string.h"
 #include "qanat/connect/tar_reader.h"
@@ -38,6 +39,7 @@ class Edit {
   static Result<std::unique_ptr<Edit>> begin(Call& call,
                                              content::ContentStore::WriterOptions options = {}) {
     // Refused before a body of any size is read, not after.
+    QANAT_RETURN_IF_ERROR(check_description(call.query_or("description")));
     QANAT_ASSIGN_OR_RETURN(const auto repo, call.state.versions->inspect_repo(repo_of(call)));
     if (!repo.record.pipeline.empty()) {
       return failed_precondition(str_cat("repo ", repo.repo, " is the output of pipeline ",
@@ -143,10 +145,16 @@ class Edit {
   // All files of a tar, below `directory`.
   Status put_tar(const std::string& directory, bool append, const Source& source) {
     connect::TarReader tar(source);
+    bool empty = true;
     const Source content = [&tar](char* buffer, size_t size) { return tar.read(buffer, size); };
     while (true) {
       QANAT_ASSIGN_OR_RETURN(const auto entry, tar.next());
+      if (!entry && empty) {
+        return invalid_argument("there is nothing to put: the tar holds no files",
+                                "Directories exist through their files.");
+      }
       if (!entry) return ok_status();
+      empty = false;
       const std::string path = join_path(directory, entry->path);
       content::FileRef file;
       if (entry->link.empty()) {
@@ -170,6 +178,7 @@ class Edit {
   Status finish(const std::string& description) {
     QANAT_RETURN_IF_ERROR(put_named());
     if (edits_.size() == 0) return invalid_argument("the request holds no edits");
+    QANAT_RETURN_IF_ERROR(check_description(description));
     std::optional<EndingWriter> ending;
     if (upload_) ending.emplace(*writer_, *call_.state.meta, upload_->upload);
     content::ContentWriter& writer = ending ? *ending : *writer_;

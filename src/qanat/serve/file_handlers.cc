@@ -156,7 +156,8 @@ Status stat_file(Call& call) {
 
 Status archive(Call& call) {
   QANAT_ASSIGN_OR_RETURN(const Source source, source_of(call));
-  const std::string wanted = call.query_or("path");
+  const std::string pattern = call.query_or("pattern");
+  const std::string wanted = pattern.empty() ? call.query_or("path") : pattern;
   const content::Tree tree = source.tree();
   api::ArchiveHead head;
   head.repo = call.path("repo");
@@ -164,7 +165,7 @@ Status archive(Call& call) {
   // A path if there is one, else a pattern.
   std::optional<content::TreeEntry> entry;
   const auto path = parse_path(wanted);
-  if (path.ok()) {
+  if (path.ok() && pattern.empty()) {
     QANAT_ASSIGN_OR_RETURN(entry, tree.find(*path));
   }
   std::optional<Glob> glob;
@@ -172,9 +173,16 @@ Status archive(Call& call) {
     head.files = static_cast<int64_t>(entry->files());
     head.size_bytes = static_cast<int64_t>(entry->bytes());
   } else {
-    QANAT_ASSIGN_OR_RETURN(glob, Glob::compile("/" + wanted));
-    if (glob->is_literal())
+    QANAT_ASSIGN_OR_RETURN(glob, Glob::compile(wanted.starts_with('/') ? wanted : "/" + wanted));
+    if (glob->is_literal() && pattern.empty())
       return missing(call, not_found(str_cat("/", wanted, " does not exist")));
+    // A pattern that fits nothing is said before the answer has begun.
+    QANAT_ASSIGN_OR_RETURN(
+        const bool none,
+        tree.glob(*glob, [](std::string_view, const content::TreeEntry&) -> Result<bool> {
+          return false;
+        }));
+    if (none) return missing(call, not_found(str_cat("nothing matches ", glob->pattern())));
   }
   call.response.headers().set("Content-Type", std::string(api::kFileStreamType));
   QANAT_RETURN_IF_ERROR(call.response.start(200, std::nullopt));

@@ -2,11 +2,14 @@
 
 #include <set>
 
+#include "qanat/api/address.h"
 #include "qanat/api/error.h"
 #include "qanat/base/counters.h"
 #include "qanat/base/log.h"
+#include "qanat/base/name.h"
 #include "qanat/base/string.h"
 #include "qanat/serve/maintenance.h"
+#include "qanat/version/keys.h"
 
 namespace qanat::serve {
 namespace {
@@ -20,6 +23,22 @@ bool changes_something(const api::Route& route) {
   static const std::set<std::string_view> harmless = {"validate_pipelines", "pause", "resume",
                                                       "upload_have", "delete_token"};
   return !harmless.contains(route.id);
+}
+
+// What the route does not know would be ignored, and something else done than was asked for.
+Status check_query(const api::Route& route, const net::Query& query) {
+  for (const auto& [name, value] : query.parameters()) {
+    const auto is_it = [&name = name](const api::QueryParameter& p) { return p.name == name; };
+    if (std::any_of(route.query.begin(), route.query.end(), is_it)) continue;
+    std::vector<std::string> known;
+    for (const api::QueryParameter& parameter : route.query) known.emplace_back(parameter.name);
+    const std::string near = api::closest_name(name, known);
+    return invalid_argument(str_cat("there is no query parameter ", quoted(name), " here"),
+                            !near.empty()   ? str_cat("did you mean ", near, "?")
+                            : known.empty() ? "this path takes none"
+                                            : str_cat("this path takes ", join(known, ", ")));
+  }
+  return ok_status();
 }
 
 }  // namespace
@@ -131,6 +150,27 @@ Status HttpApi::authorize(const api::RouteMatch& match, const net::Query& query,
   return permission_denied("workers are served on their own socket only");
 }
 
+// A list of what is in a project that does not exist would be empty, and hide the mistake in its
+// name. Who may do nothing in a project is not told whether it exists.
+Status HttpApi::check_project(const api::RouteMatch& match, const Caller& caller) const {
+  const auto project = match.parameters.find("project");
+  if (project == match.parameters.end() || match.parameters.size() > 1 ||
+      project->second == api::kDefaultProject) {
+    return ok_status();
+  }
+  const std::string& name = project->second;
+  QANAT_RETURN_IF_ERROR(check_project_name(name));
+  if (!caller.may_enter(name)) {
+    return not_found(str_cat("project ", name, " does not exist, or the token ", caller.name,
+                             " may do nothing in it"));
+  }
+  QANAT_ASSIGN_OR_RETURN(const auto found, state_.meta->get(version::project_key(name)));
+  if (found) return ok_status();
+  return not_found(str_cat("project ", name, " does not exist"),
+                   str_cat("`qanat list project` shows those there are; `qanat create project ",
+                           name, "` makes it"));
+}
+
 Status HttpApi::dispatch(net::Request& request, net::Response& response) {
   const net::RequestHead& head = request.head();
   std::string allowed;
@@ -149,6 +189,22 @@ Status HttpApi::dispatch(net::Request& request, net::Response& response) {
   if (match->route->right != api::Right::kPublic) {
     QANAT_ASSIGN_OR_RETURN(caller, state_.tokens->authenticate(bearer_token(head)));
     QANAT_RETURN_IF_ERROR(authorize(*match, query, *caller));
+    QANAT_RETURN_IF_ERROR(check_query(*match->route, query));
+    QANAT_RETURN_IF_ERROR(check_project(*match, *caller));
+  }
+  if (const std::string_view coding = head.headers.get("Content-Encoding");
+      !coding.empty() && !equal_ignoring_case(coding, "identity")) {
+    (void)response.send(
+        415,
+        api::error_json(invalid_argument(
+            str_cat("the body has the Content-Encoding ", quoted(coding), ", which is not undone"),
+            "send it as it is")),
+        "application/json");
+    return ok_status();
+  }
+  if (head.method == net::Method::kPut && head.headers.has("Content-Range")) {
+    return invalid_argument("a PUT with a Content-Range would write the part as if it were all",
+                            "send the whole, or append with ?append=true");
   }
   if (state_.maintenance != nullptr && changes_something(*match->route)) {
     QANAT_RETURN_IF_ERROR(state_.maintenance->check_writable());

@@ -41,6 +41,7 @@ class HttpApi {
 
  private:
   Status dispatch(net::Request& request, net::Response& response);
+  Status check_project(const api::RouteMatch& match, const Caller& caller) const;
   Status authorize(const api::RouteMatch& match, const net::Query& query,
                    const Caller& caller) const;
 

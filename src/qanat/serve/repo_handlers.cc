@@ -1,6 +1,8 @@
 // Repos, branches and commits.
 
 #include "qanat/api/address.h"
+#include "qanat/base/id.h"
+#include "qanat/base/name.h"
 #include "qanat/base/string.h"
 #include "qanat/serve/convert.h"
 #include "qanat/serve/http_api.h"
@@ -34,6 +36,12 @@ Status create_repo(Call& call) {
   QANAT_ASSIGN_OR_RETURN(const auto body, call.body<api::CreateRepoRequest>());
   if (!call.caller().may_write(call.project(), body.name))
     return denied(call.caller(), "writer:" + qualified(call.project(), body.name));
+  if (body.name.size() == kIdLength && is_id(to_lower(body.name))) {
+    return invalid_argument(
+        str_cat(quoted(body.name), " cannot name a repo: it reads as a commit id"),
+        "Use a name that is not 32 hex digits.");
+  }
+  QANAT_RETURN_IF_ERROR(check_description(body.description));
   QANAT_ASSIGN_OR_RETURN(const auto repo, call.state.versions->create_repo(
                                               {call.project(), body.name}, body.description));
   QANAT_ASSIGN_OR_RETURN(const auto info, show_repo(call.state, repo));
@@ -61,6 +69,7 @@ Status inspect_repo(Call& call) {
 
 Status update_repo(Call& call) {
   QANAT_ASSIGN_OR_RETURN(const auto body, call.body<api::UpdateRepoRequest>());
+  QANAT_RETURN_IF_ERROR(check_description(body.description));
   QANAT_RETURN_IF_ERROR(call.state.versions->update_repo(repo_of(call), body.description));
   return inspect_repo(call);
 }
@@ -114,6 +123,7 @@ Status delete_branch(Call& call) {
 
 Status start_commit(Call& call) {
   QANAT_ASSIGN_OR_RETURN(const auto body, call.body<api::StartCommitRequest>());
+  QANAT_RETURN_IF_ERROR(check_description(body.description));
   QANAT_ASSIGN_OR_RETURN(const auto written,
                          call.state.versions->start_commit(
                              repo_of(call), {body.branch, body.parent, body.description}));
@@ -122,6 +132,7 @@ Status start_commit(Call& call) {
 
 Status finish_commit(Call& call) {
   QANAT_ASSIGN_OR_RETURN(const auto body, call.body<api::FinishCommitRequest>());
+  QANAT_RETURN_IF_ERROR(check_description(body.description));
   QANAT_ASSIGN_OR_RETURN(
       const auto written,
       call.state.versions->finish_commit(repo_of(call), call.path("ref"), body.description));

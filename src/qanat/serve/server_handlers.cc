@@ -81,13 +81,7 @@ Status list_projects(Call& call) {
     QANAT_ASSIGN_OR_RETURN(const auto record,
                            version::decode<version::ProjectRecord>(item.key, item.value));
     const std::string name = item.key.substr(kPrefix.size());
-    // Others than admins see the projects that a scope of theirs names.
-    const auto& scopes = call.caller().scopes;
-    const bool named = name == api::kDefaultProject ||
-                       std::any_of(scopes.begin(), scopes.end(), [&](const std::string& s) {
-                         return s.find(":" + name + "/") != std::string::npos;
-                       });
-    if (call.caller().is_admin() || named)
+    if (call.caller().may_enter(name))
       list.items.push_back({name, record.description, {record.created_ms}});
   }
   return call.answer(list);
@@ -95,6 +89,7 @@ Status list_projects(Call& call) {
 
 Status create_project(Call& call) {
   QANAT_ASSIGN_OR_RETURN(const auto body, call.body<api::ProjectInfo>());
+  QANAT_RETURN_IF_ERROR(check_description(body.description));
   QANAT_RETURN_IF_ERROR(call.state.versions->create_project(body.name, body.description));
   QANAT_RETURN_IF_ERROR(call.state.pipelines->add_project(body.name));
   return call.answer(api::ProjectInfo{body.name, body.description, {call.state.clock->wall_ms()}});

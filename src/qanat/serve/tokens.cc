@@ -69,6 +69,13 @@ bool Caller::may_operate(std::string_view project, std::string_view pipeline) co
 bool Caller::may_observe(std::string_view project, std::string_view pipeline) const {
   return may_operate(project, pipeline) || may_read(project, pipeline);
 }
+bool Caller::may_enter(std::string_view project) const {
+  if (is_admin() || project == api::kDefaultProject) return true;
+  const std::string named = str_cat(":", project, "/");
+  return std::any_of(scopes.begin(), scopes.end(), [&](const std::string& scope) {
+    return scope.ends_with(":*") || scope.find(named) != std::string::npos;
+  });
+}
 bool Caller::may(std::string_view project, std::string_view scope) const {
   if (is_admin()) return true;
   const auto [kind, name] = split_once(scope, ':');

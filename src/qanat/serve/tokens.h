@@ -43,6 +43,8 @@ struct Caller {
   bool may_operate(std::string_view project, std::string_view pipeline) const;
   // Operates the pipeline, or reads its output.
   bool may_observe(std::string_view project, std::string_view pipeline) const;
+  // May do something there, as far as the scopes tell.
+  bool may_enter(std::string_view project) const;
   // By the text of a scope, as a pipeline's rights are checked.
   bool may(std::string_view project, std::string_view scope) const;
 };

@@ -4,9 +4,12 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cerrno>
+#include <charconv>
 
 #include "qanat/api/describe.h"
+#include "qanat/base/id.h"
 #include "qanat/base/string.h"
 #include "qanat/cli/config.h"
 
@@ -17,6 +20,8 @@ namespace {
 struct CommandError {
   Status status;
 };
+
+constexpr int64_t kMaxNumber = 1'000'000'000;  // so that hours are still counted in milliseconds
 
 }  // namespace
 
@@ -40,7 +45,13 @@ Command& Command::option(const std::string& names, std::vector<std::string>& val
   return *this;
 }
 Command& Command::option(const std::string& names, int64_t& value, const std::string& help) {
-  app_->add_option(names, value, help);
+  app_->add_option(names, value, help)->check([](const std::string& text) -> std::string {
+    int64_t number = 0;
+    const char* end = text.data() + text.size();
+    const auto read = std::from_chars(text.data(), end, number);
+    if (read.ec == std::errc() && read.ptr == end && number >= 0 && number <= kMaxNumber) return "";
+    return str_cat(qanat::quoted(text), " is no number from 0 to ", kMaxNumber);
+  });
   return *this;
 }
 Command& Command::flag(const std::string& names, bool& value, const std::string& help) {
@@ -55,6 +66,8 @@ Command& Command::example(const std::string& text) {
 void Command::run(std::function<Status()> run) {
   app_->callback([run = std::move(run)] {
     Status status = run();
+    const Status flushed = flush_output();
+    if (status.ok()) status = flushed;
     if (!status.ok()) throw CommandError{std::move(status)};
   });
 }
@@ -156,6 +169,15 @@ std::string Cli::project() const {
 
 namespace {
 
+// The same of the id in an address.
+std::string with_lower_id(const std::string& text) {
+  const size_t at = text.find('@');
+  if (at == std::string::npos || text.find(':') < at) return text;
+  const size_t end = std::min(text.find(':', at), text.size());
+  return str_cat(text.substr(0, at + 1), lower_id(text.substr(at + 1, end - at - 1)),
+                 text.substr(end));
+}
+
 // Whether a name is written with its project.
 bool names_project(const std::string& text) {
   const size_t end = text.find_first_of("@:");
@@ -165,13 +187,13 @@ bool names_project(const std::string& text) {
 }  // namespace
 
 Result<api::Address> Cli::address(const std::string& text) const {
-  QANAT_ASSIGN_OR_RETURN(api::Address address, api::parse_address(text));
+  QANAT_ASSIGN_OR_RETURN(api::Address address, api::parse_address(with_lower_id(text)));
   if (!names_project(text)) address.project = project();
   return address;
 }
 
 Result<api::JobAddress> Cli::job_address(const std::string& text) const {
-  QANAT_ASSIGN_OR_RETURN(api::JobAddress address, api::parse_job_address(text));
+  QANAT_ASSIGN_OR_RETURN(api::JobAddress address, api::parse_job_address(with_lower_id(text)));
   if (!names_project(text)) address.project = project();
   return address;
 }
@@ -180,6 +202,12 @@ Result<api::Address> Cli::name(const std::string& text) const {
   QANAT_ASSIGN_OR_RETURN(api::Address address, api::parse_name_address(text));
   if (!names_project(text)) address.project = project();
   return address;
+}
+
+std::string lower_id(const std::string& text) {
+  const size_t end = std::min(text.find_first_of("^~."), text.size());
+  const std::string id = to_lower(text.substr(0, end));
+  return is_id(id) ? id + text.substr(end) : text;
 }
 
 Result<std::string> read_whole(const std::string& file) {

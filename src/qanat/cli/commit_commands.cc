@@ -5,6 +5,7 @@
 #include "qanat/api/commits.h"
 #include "qanat/api/files.h"
 #include "qanat/api/jobs.h"
+#include "qanat/api/repos.h"
 #include "qanat/base/id.h"
 #include "qanat/base/string.h"
 #include "qanat/cli/cli.h"
@@ -104,11 +105,11 @@ void add_making(Cli& cli) {
       .run([&cli, a]() -> Status {
         QANAT_ASSIGN_OR_RETURN(const api::Address address, cli.address(a->address));
         QANAT_ASSIGN_OR_RETURN(Connection * server, cli.connection());
-        QANAT_ASSIGN_OR_RETURN(
-            const auto commit,
-            server->send<api::CommitInfo>(
-                "start_commit", repo_parameters(address),
-                api::StartCommitRequest{address.ref.to_string(), a->parent, a->description}));
+        QANAT_ASSIGN_OR_RETURN(const auto commit,
+                               server->send<api::CommitInfo>(
+                                   "start_commit", repo_parameters(address),
+                                   api::StartCommitRequest{address.ref.to_string(),
+                                                           lower_id(a->parent), a->description}));
         std::puts(commit.id.c_str());
         return ok_status();
       });
@@ -142,11 +143,31 @@ Status list_waves(Cli& cli, const Arguments& a, Format format) {
                                    [](const api::WaveInfo& w) { return w.id; });
 }
 
+// All commits of an id. One that is open, or that started no wave, is in one repo only: which one
+// is looked up.
+Result<api::WaveInfo> find_wave(Connection& server, const std::string& project,
+                                const std::string& id) {
+  auto wave = server.get<api::WaveInfo>("inspect_wave", {{"project", project}, {"wave", id}});
+  if (wave.code() != Code::kNotFound) return wave;
+  const auto repos = server.list<api::List<api::RepoInfo>>("list_repos", {{"project", project}});
+  if (!repos.ok()) return repos.status();
+  for (const api::RepoInfo& repo : *repos) {
+    auto commit = server.get<api::CommitInfo>(
+        "inspect_commit", {{"project", project}, {"repo", repo.name}, {"ref", id}});
+    if (!commit.ok()) continue;
+    api::WaveInfo alone;
+    alone.project = project;
+    alone.id = id;
+    alone.commits.push_back(*std::move(commit));
+    return alone;
+  }
+  return not_found(str_cat("no commit or job in project ", project, " has the id ", id),
+                   "`qanat list commit` shows the ids there are");
+}
+
 Status show_wave(Cli& cli, const std::string& id, Format format) {
   QANAT_ASSIGN_OR_RETURN(Connection * server, cli.connection());
-  QANAT_ASSIGN_OR_RETURN(
-      const auto wave,
-      server->get<api::WaveInfo>("inspect_wave", {{"project", cli.project()}, {"wave", id}}));
+  QANAT_ASSIGN_OR_RETURN(const auto wave, find_wave(*server, cli.project(), id));
   if (format != Format::kTable && format != Format::kWide)
     return print_item(format, wave, {}, wave.id);
   return print_list<api::CommitInfo>(format, wave.commits, commit_columns(),
@@ -167,11 +188,12 @@ void add_reading(Cli& cli) {
       .run([&cli, a]() -> Status {
         QANAT_ASSIGN_OR_RETURN(const Format format, cli.format());
         if (a->address.empty()) return list_waves(cli, *a, format);
-        if (is_id(a->address)) return show_wave(cli, a->address, format);
+        if (const std::string id = lower_id(a->address); is_id(id))
+          return show_wave(cli, id, format);
         QANAT_ASSIGN_OR_RETURN(const api::Address address, cli.address(a->address));
         Parameters query;
         if (address.has_ref) query["ref"] = address.ref.to_string();
-        if (!a->from.empty()) query["from"] = a->from;
+        if (!a->from.empty()) query["from"] = lower_id(a->from);
         QANAT_ASSIGN_OR_RETURN(Connection * server, cli.connection());
         QANAT_ASSIGN_OR_RETURN(const auto commits,
                                server->list<api::List<api::CommitInfo>>(
@@ -185,7 +207,8 @@ void add_reading(Cli& cli) {
       .option("-o,--output", cli.output(), kFormatHelp)
       .run([&cli, a]() -> Status {
         QANAT_ASSIGN_OR_RETURN(const Format format, cli.format());
-        if (is_id(a->address)) return show_wave(cli, a->address, format);
+        if (const std::string id = lower_id(a->address); is_id(id))
+          return show_wave(cli, id, format);
         QANAT_ASSIGN_OR_RETURN(const api::Address address, cli.address(a->address));
         QANAT_ASSIGN_OR_RETURN(Connection * server, cli.connection());
         QANAT_ASSIGN_OR_RETURN(
@@ -238,6 +261,11 @@ void add_reading(Cli& cli) {
                                    "file_history", repo_parameters(address),
                                    {{"ref", address.ref.to_string()}, {"path", address.path}},
                                    a->number > 0 ? static_cast<size_t>(a->number) : SIZE_MAX));
+        if (changes.empty()) {
+          return not_found(str_cat("no commit in the history of ", address.repo, "@",
+                                   address.ref.to_string(), " has changed /", address.path),
+                           "`qanat list file` shows the paths there are");
+        }
         return print_list<api::FileChange>(
             format, changes,
             {{"COMMIT", [](const api::FileChange& c) { return c.commit.id; }},

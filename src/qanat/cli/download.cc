@@ -148,6 +148,7 @@ class Output {
     while (!bytes.empty()) {
       const ssize_t wrote = ::write(fd_, bytes.data(), bytes.size());
       if (wrote < 0 && errno == EINTR) continue;
+      if (wrote < 0 && errno == EPIPE && fd_ == STDOUT_FILENO) end_by_pipe();
       if (wrote < 0) return errno_status(errno, name_);
       bytes.remove_prefix(static_cast<size_t>(wrote));
     }

@@ -2,6 +2,8 @@
 
 #include "qanat/api/file_stream.h"
 #include "qanat/api/files.h"
+#include "qanat/base/glob.h"
+#include "qanat/base/name.h"
 #include "qanat/base/path.h"
 #include "qanat/base/string.h"
 #include "qanat/cli/cli.h"
@@ -151,12 +153,52 @@ void add_looking(Cli& cli) {
       });
 }
 
+// The pattern that an address means; nothing if it means a path: one without special characters,
+// or one that is there as it is written.
+Result<std::optional<std::string>> pattern_of(Cli& cli, const api::Address& address) {
+  if (address.path.empty()) return std::optional<std::string>("/*");
+  const std::string pattern = "/" + address.path;
+  const auto glob = Glob::compile(pattern);
+  if (!glob.ok() || glob->is_literal()) return std::optional<std::string>();
+  QANAT_ASSIGN_OR_RETURN(Connection * server, cli.connection());
+  const auto there =
+      server->get<api::FileInfo>("stat_file", repo_parameters(address),
+                                 {{"ref", address.ref.to_string()}, {"path", address.path}});
+  return there.ok() ? std::optional<std::string>() : std::optional<std::string>(pattern);
+}
+
+Status delete_matches(Cli& cli, const api::Address& address, const std::string& pattern,
+                      const std::string& description) {
+  QANAT_ASSIGN_OR_RETURN(Connection * server, cli.connection());
+  QANAT_ASSIGN_OR_RETURN(const auto matches,
+                         server->list<api::List<api::FileInfo>>(
+                             "glob_files", repo_parameters(address),
+                             {{"ref", address.ref.to_string()}, {"pattern", pattern}}));
+  if (matches.empty()) {
+    return not_found(
+        str_cat("nothing in ", address.repo, "@", address.ref.to_string(), " matches ", pattern),
+        "`qanat list file` shows what is there");
+  }
+  return send_edits(cli, address, description, [&](api::FileStreamWriter& out) -> Status {
+    std::string inside;  // the last directory that matched: what is in it goes with it
+    for (const api::FileInfo& match : matches) {
+      QANAT_ASSIGN_OR_RETURN(const std::string path, parse_path(match.path));
+      if (!inside.empty() && path_is_within(path, inside)) continue;
+      if (match.type == api::FileType::kDirectory) inside = path;
+      QANAT_RETURN_IF_ERROR(out.remove(path));
+    }
+    return ok_status();
+  });
+}
+
 void add_changing(Cli& cli) {
   auto a = std::make_shared<Arguments>();
   cli.command("copy", "file",
               "Copy a file or directory, also from another repo; no bytes are moved")
       .argument("SOURCE", a->address, "REPO[@REF]:PATH")
-      .argument("DESTINATION", a->other, "REPO[@BRANCH-OR-COMMIT]:PATH")
+      .argument("DESTINATION", a->other,
+                "REPO[@BRANCH-OR-COMMIT][:PATH]; without a PATH, or with one ending in /, the copy "
+                "keeps its name")
       .option("-m,--message", a->description, "Description of the commit")
       .run([&cli, a]() -> Status {
         QANAT_ASSIGN_OR_RETURN(const api::Address source, cli.address(a->address));
@@ -164,20 +206,31 @@ void add_changing(Cli& cli) {
         if (source.project != destination.project) {
           return invalid_argument("a copy cannot cross projects", "get the file and put it");
         }
+        QANAT_ASSIGN_OR_RETURN(const std::string from, parse_path(source.path));
+        // As put: a directory takes the source's name.
+        std::string to = destination.path;
+        const bool directory = to.empty() || to.back() == '/';
+        while (!to.empty() && to.back() == '/') to.pop_back();
+        if (directory) to = join_path(to, path_name(from));
         return send_edits(cli, destination, a->description, [&](api::FileStreamWriter& out) {
           return out.copy(
-              api::json_text(api::CopySource{source.repo, source.ref.to_string(), source.path}),
-              destination.path.empty() ? source.path : destination.path);
+              api::json_text(api::CopySource{source.repo, source.ref.to_string(), from}), to);
         });
       });
-  cli.command("delete", "file", "Delete a file, or a directory with all it holds")
-      .argument("REPO[@BRANCH-OR-COMMIT]:PATH", a->address, "The file")
+  cli.command("delete", "file",
+              "Delete a file, a directory with all it holds, or what a pattern matches; one commit")
+      .argument("REPO[@BRANCH-OR-COMMIT]:PATH", a->address,
+                "The file, directory or pattern (quote it); / is all files")
       .option("-m,--message", a->description, "Description of the commit")
+      .example("qanat delete file \"orders@master:/2016-*\"")
       .run([&cli, a]() -> Status {
         QANAT_ASSIGN_OR_RETURN(const api::Address address, cli.address(a->address));
-        if (address.path.empty()) {
+        if (!address.has_path) {
           return invalid_argument("there is no path in the address", "write REPO@BRANCH:/PATH");
         }
+        QANAT_RETURN_IF_ERROR(check_description(a->description));
+        QANAT_ASSIGN_OR_RETURN(const auto several, pattern_of(cli, address));
+        if (several) return delete_matches(cli, address, *several, a->description);
         Parameters parameters = repo_parameters(address);
         parameters["path"] = address.path;
         QANAT_ASSIGN_OR_RETURN(Connection * server, cli.connection());

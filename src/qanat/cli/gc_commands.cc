@@ -149,7 +149,7 @@ void add_gc_commands(Cli& cli) {
               "Also commits of other changes that were made from these")
         .flag("--now", a->now, "Not into the trash: they cannot be brought back")
         .run([&cli, a, squash]() -> Status {
-          Parameters parameters{{"project", cli.project()}, {"commit", a->name}};
+          Parameters parameters{{"project", cli.project()}, {"commit", lower_id(a->name)}};
           Parameters query{{"recursive", a->recursive ? "true" : "false"},
                            {"now", a->now ? "true" : "false"}};
           QANAT_ASSIGN_OR_RETURN(Connection * server, cli.connection());
@@ -178,7 +178,8 @@ void add_gc_commands(Cli& cli) {
       .run([&cli, a]() -> Status {
         QANAT_ASSIGN_OR_RETURN(Connection * server, cli.connection());
         return server
-            ->call("undelete_commit", {{"project", cli.project()}, {"commit", a->name}}, {}, "")
+            ->call("undelete_commit", {{"project", cli.project()}, {"commit", lower_id(a->name)}},
+                   {}, "")
             .status();
       });
   cli.command("pause", "", "Make the installation read-only, for maintenance")

@@ -153,11 +153,13 @@ void add_jobs(Cli& cli) {
                 "The job, or the id that all jobs of a change share")
       .run([&cli, a]() -> Status {
         std::string id = a->address;
+        std::string project = cli.project();
         if (id.find('@') != std::string::npos) {
           QANAT_ASSIGN_OR_RETURN(const api::JobAddress address, cli.job_address(a->address));
           id = address.job;
+          project = address.project;
         }
-        QANAT_ASSIGN_OR_RETURN(const auto wave, wait_for_wave(cli, id));
+        QANAT_ASSIGN_OR_RETURN(const auto wave, wait_for_wave(cli, id, project));
         QANAT_RETURN_IF_ERROR(print_list<api::JobInfo>(Format::kTable, wave.jobs, job_columns(),
                                                        [](const api::JobInfo& j) { return j.id; }));
         return wave_outcome(wave);
@@ -287,8 +289,8 @@ void add_logs(Cli& cli) {
         if (!a->datum.empty() && a->job.empty())
           return invalid_argument("a datum is one of a job",
                                   "give --job PIPELINE@JOB with --datum");
-        if (a->number < 0 || (a->number > 0 && a->follow))
-          return invalid_argument("--tail takes a number of lines, and goes without --follow");
+        if (a->number > 0 && a->follow)
+          return invalid_argument("--tail goes without --follow", "leave one of them out");
         if (a->number > 0) query["tail"] = std::to_string(a->number);
         if (a->follow) query["follow"] = "true";
         return server->events(
@@ -296,6 +298,7 @@ void add_logs(Cli& cli) {
               if (event.name == "end") return false;
               if (a->raw) {
                 std::puts(event.data.c_str());
+                QANAT_RETURN_IF_ERROR(flush_output());
                 return true;
               }
               QANAT_ASSIGN_OR_RETURN(const auto line, api::parse_json<api::LogLine>(
@@ -310,7 +313,7 @@ void add_logs(Cli& cli) {
               const std::string text =
                   stdout_is_terminal() ? str_cat(printable(line.text), "\x1b[0m") : line.text;
               std::puts(str_cat(colour("dim", head), " ", text).c_str());
-              std::fflush(stdout);
+              QANAT_RETURN_IF_ERROR(flush_output());
               return true;
             });
       });

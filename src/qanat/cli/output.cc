@@ -1,7 +1,10 @@
 #include "qanat/cli/output.h"
 
+#include <poll.h>
 #include <unistd.h>
 
+#include <cerrno>
+#include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <ctime>
@@ -298,6 +301,23 @@ void Progress::finish() {
   finished_ = true;
   // What was over at once needs no line.
   if (real_clock().monotonic_ms() - begin_ms_ >= 1000) draw(true);
+}
+
+void end_by_pipe() {
+  std::signal(SIGPIPE, SIG_DFL);
+  (void)std::raise(SIGPIPE);
+  std::_Exit(128 + SIGPIPE);
+}
+
+Status flush_output() {
+  errno = 0;
+  if (std::fflush(stdout) == 0 && std::ferror(stdout) == 0) return ok_status();
+  const int error = errno;
+  // What failed before, when a buffer was full, has left no error number.
+  pollfd reader{STDOUT_FILENO, POLLOUT, 0};
+  if (error == EPIPE || (poll(&reader, 1, 0) == 1 && (reader.revents & POLLERR) != 0))
+    end_by_pipe();
+  return errno_status(error == 0 ? EIO : error, "standard output");
 }
 
 void print_error(const Status& status) {

@@ -146,6 +146,11 @@ class Progress {
   bool finished_ GUARDED_BY(mutex_) = false;
 };
 
+// Ends the program as `cat` ends when nobody reads on: by SIGPIPE, without a word.
+[[noreturn]] void end_by_pipe();
+// What was printed is out; else an error says so, or the program ends by SIGPIPE.
+Status flush_output();
+
 // "error: what happened, and why", then the hint on a line of its own.
 void print_error(const Status& status);
 // A remark on standard error that is no error.

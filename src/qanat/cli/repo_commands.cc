@@ -128,7 +128,7 @@ Result<Parameters> branch_parameters(const Cli& cli, const std::string& text) {
 
 // What --head says, with or without the repo's name.
 Result<std::string> head_of(Cli& cli, const Parameters& branch, const std::string& text) {
-  if (text.find('@') == std::string::npos) return text;
+  if (text.find('@') == std::string::npos) return lower_id(text);
   QANAT_ASSIGN_OR_RETURN(const api::Address address, cli.address(text));
   for (const auto& [name, value] : branch) {
     if ((name == "repo" && value != address.repo) ||

@@ -1,6 +1,7 @@
 #include "qanat/cli/transfer.h"
 
 #include "qanat/api/files.h"
+#include "qanat/base/name.h"
 
 namespace qanat::cli {
 namespace {
@@ -19,6 +20,7 @@ Parameters edit_query(const api::Address& address, const std::string& descriptio
 
 Status send_edits(Cli& cli, const api::Address& address, const std::string& description,
                   const std::function<Status(api::FileStreamWriter&)>& write) {
+  QANAT_RETURN_IF_ERROR(check_description(description));
   QANAT_ASSIGN_OR_RETURN(Connection * server, cli.connection());
   api::FileStreamSource source([&](api::FileStreamWriter& out) -> Result<bool> {
     QANAT_RETURN_IF_ERROR(write(out));

@@ -10,6 +10,7 @@
 #include <optional>
 
 #include "qanat/api/files.h"
+#include "qanat/base/name.h"
 #include "qanat/base/path.h"
 #include "qanat/base/string.h"
 #include "qanat/cli/cli.h"
@@ -48,9 +49,13 @@ std::string source_name(std::string text) {
 Status put_tar(Cli& cli, const api::Address& address, const std::string& source,
                const Arguments& a) {
   const bool from_stdin = source == "-";
+  struct stat info{};
+  if (!from_stdin && stat(source.c_str(), &info) == 0 && S_ISDIR(info.st_mode)) {
+    return failed_precondition(str_cat(source, " is a folder, not a tar"),
+                               "Put it with -r, without --untar.");
+  }
   const int fd = from_stdin ? STDIN_FILENO : open(source.c_str(), O_RDONLY | O_CLOEXEC);
   if (fd < 0) return errno_status(errno, source);
-  struct stat info{};
   const uint64_t total =
       fstat(fd, &info) == 0 && S_ISREG(info.st_mode) ? static_cast<uint64_t>(info.st_size) : 0;
   Progress progress(str_cat("put ", from_stdin ? "standard input" : source), total, cli.quiet());
@@ -195,6 +200,7 @@ class SourcesMerge {
 
 Status put(Cli& cli, const Arguments& a) {
   QANAT_ASSIGN_OR_RETURN(api::Address address, cli.address(a.address));
+  QANAT_RETURN_IF_ERROR(check_description(a.description));
   std::vector<std::string> sources = a.sources;
   if (!a.list.empty()) {
     QANAT_ASSIGN_OR_RETURN(const auto listed, read_list(a.list));

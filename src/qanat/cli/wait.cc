@@ -21,9 +21,11 @@ void show_progress(const api::JobInfo& job) {
 
 }  // namespace
 
-Result<api::WaveInfo> wait_for_wave(Cli& cli, const std::string& text) {
+Result<api::WaveInfo> wait_for_wave(Cli& cli, const std::string& given,
+                                    const std::string& project) {
+  const std::string text = lower_id(given);
   QANAT_ASSIGN_OR_RETURN(Connection * server, cli.connection());
-  Parameters parameters = {{"project", cli.project()}};
+  Parameters parameters = {{"project", project.empty() ? cli.project() : project}};
   std::string route = "wait_wave";
   Parameters query;
   if (is_id(text)) {

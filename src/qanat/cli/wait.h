@@ -10,8 +10,10 @@
 namespace qanat::cli {
 
 // `text` is REPO@REF (for a pipeline's repo: its newest job, also one that has not begun) or the id
-// of a wave. Survives a restart of the server: connects again for up to a minute.
-Result<api::WaveInfo> wait_for_wave(Cli& cli, const std::string& text);
+// of a wave, in `project` ("": --project's). Survives a restart of the server: connects again for
+// up to a minute.
+Result<api::WaveInfo> wait_for_wave(Cli& cli, const std::string& text,
+                                    const std::string& project = "");
 
 // OK, or a kFailedPrecondition naming the jobs that did not succeed.
 Status wave_outcome(const api::WaveInfo& wave);

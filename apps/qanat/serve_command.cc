@@ -422,7 +422,7 @@ Status serve_until_signal(const Options& options) {
   sigwait(&signals, &received);
   std::puts("stopping; workers stay, and are found again by the next start");
   std::fflush(stdout);
-  cli::withdraw_local_server(server.data());
+  cli::withdraw_local_server(server.data(), getpid());
   server.stop();
   return ok_status();
 }

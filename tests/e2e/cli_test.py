@@ -561,6 +561,7 @@ class Servers(unittest.TestCase):
                 self.assertIn(first.url, self.run_alone(first, "whoami").stdout)
                 self.assertEqual(len(os.listdir(state)), 1, "what died is removed")
                 second.start()
+                self.assertEqual(len(os.listdir(state)), 2)
                 second.stop()
                 self.assertIn(first.url, self.run_alone(first, "whoami").stdout)
                 # A process that got the number of one that died is not that server.

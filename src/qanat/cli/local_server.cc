@@ -40,8 +40,9 @@ std::string servers_folder() {
   return folder.empty() ? "" : folder + "/servers";
 }
 
-std::string announcement(const std::string& data) {
-  return str_cat(servers_folder(), "/", sha256(data).to_hex().substr(0, kIdDigits), ".json");
+std::string announcement(const std::string& data, int64_t pid) {
+  return str_cat(servers_folder(), "/", sha256(data).to_hex().substr(0, kIdDigits), "-", pid,
+                 ".json");
 }
 
 std::string machine_name() {
@@ -99,11 +100,12 @@ void announce_local_server(LocalServer server) {
   server.started = start_of(server.pid);
   server.machine = machine_name();
   if (!posix_file_system().make_directories(servers_folder()).ok()) return;
-  (void)posix_file_system().write_file_durably(announcement(server.data), api::json_text(server));
+  (void)posix_file_system().write_file_durably(announcement(server.data, server.pid),
+                                               api::json_text(server));
 }
 
-void withdraw_local_server(const std::string& data) {
-  if (!servers_folder().empty()) (void)posix_file_system().remove(announcement(data));
+void withdraw_local_server(const std::string& data, int64_t pid) {
+  if (!servers_folder().empty()) (void)posix_file_system().remove(announcement(data, pid));
 }
 
 }  // namespace qanat::cli

@@ -278,6 +278,7 @@ class Uploads(unittest.TestCase):
                 wait_until(lambda: process.poll() is not None or self.sent() - before >= goal - 12_000_000, "some bytes sent")
                 process.kill()
                 process.communicate()
+                self.settled()  # what was on its way is durable, and is not sent again
                 self.put()
                 self.assertEqual(self.root_of(), self.root)
                 self.assertEqual(self.settled() - before, self.bytes)

@@ -253,6 +253,17 @@ TEST(PipelineSpec, ErrorsNameFieldLineAndRemedy) {
       {minimal("", "pfs: {repo: in}"), "input.pfs.glob: required"},
       {minimal("", "pfs: {glob: /}"), "input.pfs.repo: required"},
       {minimal("", "pfs: {repo: in, glob: '/[a'}"), "line 3: input.pfs.glob:"},
+      {minimal("", "pfs: {repo: in, glob: ''}"), "input.pfs.glob: required"},
+      {minimal("", "pfs: {repo: in, glob: //a}"), "input.pfs.glob: \"//a\" can match nothing"},
+      {minimal("", "pfs: {repo: in, glob: /d//e}"), "input.pfs.glob: \"/d//e\" can match nothing"},
+      {minimal("", "pfs: {repo: in, glob: /d//}"), "can match nothing: no path has an empty part"},
+      {minimal("", "pfs: {repo: in, glob: /./a}"), "can match nothing: no path has a part \".\""},
+      {minimal("", "pfs: {repo: in, glob: '/a/\\..'}"), "can match nothing"},
+      {minimal("", "pfs: {repo: in, glob: '/!(a)'}"), "has the extended pattern \"!(\"...)"},
+      {minimal("", "pfs: {repo: in, glob: '/*(a|b)'}"), "has the extended pattern \"*(\"...)"},
+      {minimal("", "pfs: {repo: PATH, glob: /}"), "input.pfs.name: an input may not be named"},
+      {minimal("", "pfs: {repo: in, name: PACH_JOB_ID, glob: /}"), "input.pfs.name: an input may"},
+      {minimal("", "pfs: {repo: in, name: LD_PRELOAD, glob: /}"), "input.pfs.name: an input may"},
       {minimal("", "pfs: {repo: p, glob: /}"), "a pipeline cannot read its own output repo"},
       {minimal("", "pfs: {repo: in, glob: /, name: out}"), "may not be named \"out\""},
       {minimal("", "pfs: {repo: in, glob: /, name: 'a b'}"), "input.pfs.name:"},
@@ -325,6 +336,15 @@ TEST(PipelineSpec, ErrorsNameFieldLineAndRemedy) {
     ASSERT_FALSE(loaded.ok()) << bad.text;
     EXPECT_EQ(loaded.status().code(), Code::kInvalidArgument) << bad.text;
     EXPECT_THAT(loaded.status().message(), HasSubstr(bad.says)) << bad.text;
+  }
+}
+
+TEST(PipelineSpec, GlobsThatCanMatch) {
+  for (const char* glob : {"/", "a/", "/a.b/..c/*", "/[/]x", "/[(]a", "/[!(]a", "/{a,.}b",
+                           "/a\\!(b)", "/(*)-(a|b)", "/(*)/(*)", "/.*", "/**/x"}) {
+    EXPECT_EQ(
+        load_one(minimal("", "pfs: {repo: in, glob: '" + std::string(glob) + "'}")).input.pfs.glob,
+        glob);
   }
 }
 

@@ -481,7 +481,8 @@ class SpecReader {
     text("glob", out.glob);
     if (out.repo.empty()) problem(node.line, str_cat(path, ".repo: required"));
     const SpecNode* glob = node.find("glob");
-    if (glob == nullptr || glob->type == Type::kNull) {
+    if (glob == nullptr || glob->type == Type::kNull ||
+        (glob->type == Type::kString && glob->text.empty())) {
       problem(node.line, str_cat(path,
                                  ".glob: required; \"/\" is the whole repo as one datum, \"/*\" a "
                                  "datum for each entry"));

@@ -16,6 +16,66 @@ constexpr std::int64_t kMaxTries = 1000;
 constexpr std::int64_t kMaxBatch = 100000;
 constexpr std::int64_t kMaxQueue = 1000;
 
+// Variables that are not to be those of an input: Qanat's own, and what decides how programs start.
+bool is_reserved(std::string_view name) {
+  return name.starts_with("PACH_") || name.starts_with("PPS_") || name.starts_with("QANAT_") ||
+         name.starts_with("LD_") || name == "PATH" || name == "HOME" || name == "PWD" ||
+         name == "TMPDIR" || name == "IFS" || name == "BASH_ENV";
+}
+
+// What compiles but can match nothing, or means something else in Pachyderm.
+Status check_glob(std::string_view glob) {
+  std::string segment;  // since the last slash, without backslashes
+  bool in_class = false;
+  bool separates = false;  // the character before was a slash
+  auto end_segment = [&]() -> Status {
+    if (segment == "." || segment == "..")
+      return invalid_argument(
+          str_cat(quoted(glob), " can match nothing: no path has a part ", quoted(segment)),
+          "write the path from the repo's root, as in \"/dir/*\"");
+    segment.clear();
+    return ok_status();
+  };
+  for (size_t i = 0; i < glob.size(); ++i) {
+    const char c = glob[i];
+    if (!in_class && c == '/') {
+      if (separates)
+        return invalid_argument(
+            str_cat(quoted(glob),
+                    " can match nothing: no path has an empty part, as between \"//\""),
+            "write one slash");
+      QANAT_RETURN_IF_ERROR(end_segment());
+      separates = true;
+      continue;
+    }
+    separates = false;
+    if (c == '\\' && i + 1 < glob.size()) {
+      segment += glob[++i];
+      continue;
+    }
+    if (!in_class && i + 1 < glob.size() && glob[i + 1] == '(' &&
+        std::string_view("!?*+@").find(c) != std::string_view::npos) {
+      const std::string_view sign = glob.substr(i, 2);
+      return invalid_argument(
+          str_cat(quoted(glob), " has the extended pattern ", quoted(sign),
+                  "...), which is not there"),
+          "use {a,b} for alternatives and (...) for a group of its own; a \\ makes a character "
+          "plain");
+    }
+    if (c == '[' && !in_class) {
+      in_class = true;
+      // The first character of a class is one of it, whatever it is.
+      if (i + 1 < glob.size() && (glob[i + 1] == '!' || glob[i + 1] == '^')) ++i;
+      if (i + 1 < glob.size()) ++i;
+      segment += c;
+      continue;
+    }
+    if (c == ']') in_class = false;
+    segment += c;
+  }
+  return end_segment();
+}
+
 class Checker {
  public:
   using Problem = std::function<void(std::string_view, std::string_view)>;
@@ -98,11 +158,18 @@ class Checker {
       problem_(str_cat(path, ".name"),
                "an input may not be named \"out\": /pfs/out is the output; set name");
     }
+    if (is_reserved(in.name)) {
+      problem_(
+          str_cat(path, ".name"),
+          str_cat("an input may not be named ", qanat::quoted(in.name),
+                  ": every datum has a variable of its name, and that one is taken; set name"));
+    }
     if (in.repo == spec_.name) {
       problem_(str_cat(path, ".repo"), "a pipeline cannot read its own output repo");
     }
     if (const Result<Glob> glob = Glob::compile(in.glob); !glob.ok())
       name(str_cat(path, ".glob"), glob.status());
+    name(str_cat(path, ".glob"), check_glob(in.glob));
     return {in.name};
   }
 

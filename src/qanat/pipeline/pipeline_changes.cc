@@ -29,6 +29,32 @@ std::vector<version::BranchName> provenance_of(const PipelineRecord& record) {
   return branches;
 }
 
+// Each after those of the text whose output it reads; where that leaves it open, as they stand.
+Result<std::vector<api::LoadedSpec>> upstream_first(std::vector<api::LoadedSpec> specs) {
+  std::vector<api::LoadedSpec> ordered;
+  while (!specs.empty()) {
+    auto waits = [&](const api::LoadedSpec& loaded) {
+      for (const InputBranch& input : input_branches(loaded.spec)) {
+        for (const api::LoadedSpec& other : specs) {
+          if (&other != &loaded && other.spec.name == input.repo) return true;
+        }
+      }
+      return false;
+    };
+    const auto next = std::find_if_not(specs.begin(), specs.end(), waits);
+    if (next == specs.end()) {
+      std::vector<std::string> names;
+      for (const api::LoadedSpec& loaded : specs) names.push_back(loaded.spec.name);
+      return invalid_argument(str_cat("each of the pipelines ", join(names, ", "),
+                                      " reads the output of another of them"),
+                              "a pipeline cannot depend on itself");
+    }
+    ordered.push_back(std::move(*next));
+    specs.erase(next);
+  }
+  return ordered;
+}
+
 }  // namespace
 
 // ---- Creating and updating ----
@@ -41,6 +67,7 @@ Result<std::vector<Pipelines::Draft>> Pipelines::check(const std::string& projec
                                                    .project = project,
                                                    .default_network = services_.default_network,
                                                    .default_image = services_.default_image}));
+  QANAT_ASSIGN_OR_RETURN(loaded, upstream_first(std::move(loaded)));
   std::vector<Draft> drafts;
   for (api::LoadedSpec& spec : loaded) {
     Draft draft;

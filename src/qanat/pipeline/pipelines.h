@@ -62,8 +62,9 @@ class Pipelines : public version::DagView, private ControllerPeers {
   // A project was created: its waves are followed from now on.
   Status add_project(const std::string& project);
 
-  // Specs of a text, in its order. Everything that can be checked is checked for all of them before
-  // the first is created; each is then created in a transaction of its own. Errors name the spec.
+  // Specs of a text; those whose output others read come first. Everything that can be checked is
+  // checked for all of them before the first is created; each is then created in a transaction of
+  // its own. Errors name the spec.
   Result<std::vector<PipelineChange>> create(const std::string& project, std::string_view text,
                                              const Author& author);
   // The same for specs that may exist.

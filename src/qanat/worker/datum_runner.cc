@@ -77,6 +77,7 @@ DatumRunner::DatumRunner(api::WorkerTransform transform, api::WorkerSettings set
 CommandSpec DatumRunner::command_for(const FetchedDatum& datum, bool error_command) const {
   CommandSpec command;
   command.argv = error_command ? transform_.err_cmd : transform_.cmd;
+  if (error_command) command.field = "transform.err_cmd";
   command.input = stdin_text(error_command ? transform_.err_stdin : transform_.stdin_lines);
   command.account = account_;
   command.working_dir = transform_.working_dir.empty() ? "/" : transform_.working_dir;

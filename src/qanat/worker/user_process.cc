@@ -155,21 +155,21 @@ Status exec_error(const CommandSpec& spec, const std::vector<std::string>& candi
     if (::access(candidate.c_str(), F_OK) != 0) continue;
     if (error == ENOENT) {
       return failed_precondition(
-          str_cat("transform.cmd: ", program,
+          str_cat(spec.field, ": ", program,
                   " is in the image, but the interpreter in its first line, or the loader it was "
                   "linked for, is not"),
           "use an image that has the interpreter, or a statically linked program");
     }
     if (error == ENOEXEC) {
       return failed_precondition(
-          str_cat("transform.cmd: ", program,
+          str_cat(spec.field, ": ", program,
                   " is neither a program for this machine's architecture nor a script that names "
                   "its interpreter"),
           "check the program's architecture, or begin the script with a line such as #!/bin/sh");
     }
     if (error == EACCES) {
       return failed_precondition(
-          str_cat("transform.cmd: ", program, " may not be executed by uid ", spec.account.uid),
+          str_cat(spec.field, ": ", program, " may not be executed by uid ", spec.account.uid),
           "make it executable (chmod +x) in the image, or name it as an argument of its "
           "interpreter");
     }
@@ -177,16 +177,17 @@ Status exec_error(const CommandSpec& spec, const std::vector<std::string>& candi
   if (error == ENOENT || error == EACCES) {
     const bool by_path = spec.argv[0].find('/') != std::string::npos;
     return failed_precondition(
-        str_cat("transform.cmd: ", program,
+        str_cat(spec.field, ": ", program,
                 by_path ? " is not in the image" : " is not in the image's PATH"),
         "check the command's name, or use an image that has it; shell syntax needs [\"sh\"] with "
         "stdin, or [\"sh\", \"-c\", ...]");
   }
   if (error == E2BIG) {
-    return failed_precondition("transform.cmd: arguments and environment are too long (E2BIG)",
-                               "pass long input through a file or transform.stdin");
+    return failed_precondition(
+        str_cat(spec.field, ": arguments and environment are too long (E2BIG)"),
+        "pass long input through a file or transform.stdin");
   }
-  return errno_status(error, str_cat("transform.cmd: cannot execute ", program));
+  return errno_status(error, str_cat(spec.field, ": cannot execute ", program));
 }
 
 Status start_error(const CommandSpec& spec, const ChildPlan& plan,

@@ -52,8 +52,9 @@ struct CommandSpec {
   std::string working_dir = "/";
   Account account;
   std::string input;  // piped to stdin, then end of file; a process that does not read it is fine
-  std::int64_t timeout_ms = 0;   // 0: none
-  std::uint64_t open_files = 0;  // soft limit, at most the hard one; 0: as inherited
+  std::string field = "transform.cmd";  // of the spec, that errors name
+  std::int64_t timeout_ms = 0;          // 0: none
+  std::uint64_t open_files = 0;         // soft limit, at most the hard one; 0: as inherited
 };
 
 struct CommandResult {

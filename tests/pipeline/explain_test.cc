@@ -140,6 +140,15 @@ TEST_F(ExplainTest, FailedRecoveredGoneAndPending) {
   why = explain_datum(pending);
   EXPECT_EQ(why.decision, "will run");
   EXPECT_THAT(why.reasons[0].text, StartsWith("will run: the datum in:/f is new"));
+
+  JobRecord killed;
+  killed.state = JobState::kKilled;
+  killed.reason = "stopped by a user";
+  pending.unrun = why_unrun(killed);
+  why = explain_datum(pending);
+  EXPECT_EQ(why.decision, "not run");
+  EXPECT_EQ(why.reasons[0].text, "not run: the job ended as KILLED (stopped by a user)");
+  EXPECT_THAT(why.reasons[1].text, StartsWith("it was to run: the datum in:/f is new"));
 }
 
 TEST_F(ExplainTest, LongTextsAreShortened) {

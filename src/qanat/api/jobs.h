@@ -98,7 +98,7 @@ void describe(V& v, JobInfo& t) {
   v.required("pipeline", t.pipeline, "Its pipeline.");
   v.required("id", t.id, "The id of its wave.");
   v.required("state", t.state, "CREATED waits for its inputs; the last four are final.");
-  v.optional("reason", t.reason, "Why it failed, was killed, or cannot run.");
+  v.optional("reason", t.reason, "Why it failed, was killed, cannot run, or does not go on.");
   v.required("pipeline_version", t.pipeline_version, "Version of the spec it runs.");
   v.optional("image_digest", t.image_digest, "Config digest of its image.");
   v.required("created", t.created, "When its wave began.");
@@ -116,10 +116,10 @@ void describe(V& v, JobInfo& t) {
   v.optional("wave", t.wave, "Number of its wave.");
 }
 
-enum class DatumState { kStarting, kRunning, kSuccess, kSkipped, kFailed, kRecovered };
+enum class DatumState { kStarting, kRunning, kSuccess, kSkipped, kFailed, kRecovered, kUnrun };
 inline std::vector<EnumValue> enum_values(DatumState) {
-  return {{0, "STARTING"}, {1, "RUNNING"}, {2, "SUCCESS"},
-          {3, "SKIPPED"},  {4, "FAILED"},  {5, "RECOVERED"}};
+  return {{0, "STARTING"}, {1, "RUNNING"},   {2, "SUCCESS"}, {3, "SKIPPED"},
+          {4, "FAILED"},   {5, "RECOVERED"}, {6, "UNRUN"}};
 }
 
 struct DatumInputInfo {
@@ -170,7 +170,8 @@ void describe(V& v, DatumInfo& t) {
   v.required("id", t.id, "64 hex digits, a function of its inputs' names and paths.");
   v.required("job", t.job, "The job.");
   v.optional("index", t.index, "Its place in the order of the job's datums, from 0.");
-  v.required("state", t.state, "Its state in this job.");
+  v.required("state", t.state,
+             "Its state in this job; UNRUN: the job was killed before it was done.");
   v.required("inputs", t.inputs, "What it reads.");
   v.optional("result_job", t.result_job, "The job that computed its result, for a skipped one.");
   v.optional("worker", t.worker, "The worker that ran or runs it.");
@@ -212,7 +213,7 @@ template <class V>
 void describe(V& v, DatumExplanation& t) {
   v.type("DatumExplanation", "Why a datum ran or was skipped, from records.");
   v.required("datum", t.datum, "The datum.");
-  v.required("decision", t.decision, "ran, skipped, will run, or undecided.");
+  v.required("decision", t.decision, "ran, skipped, will run, not run, or gone.");
   v.optional("compared_with", t.compared_with, "The job whose record it is compared with.");
   v.required("reasons", t.reasons, "Why.");
 }

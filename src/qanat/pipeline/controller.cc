@@ -93,7 +93,7 @@ void Controller::changed(const PipelineRecord& record) {
   if (run) {
     // A reason is what makes a given-up job a killed one; without, its wave is planned anew with
     // the spec in force.
-    run->cancel(JobState::kKilled, stopped ? "the pipeline was stopped" : "");
+    run->cancel(JobState::kKilled, stopped ? why_stopped(record) : "");
   }
   wake();
 }
@@ -337,8 +337,7 @@ Result<bool> Controller::advance() {
     // this controller when it is.
     QANAT_ASSIGN_OR_RETURN(const bool stopped, is_stored_as_stopped());
     if (!stopped) return false;
-    QANAT_RETURN_IF_ERROR(
-        end_unrun(*next, *current, JobState::kKilled, "the pipeline was stopped", {}));
+    QANAT_RETURN_IF_ERROR(end_unrun(*next, *current, JobState::kKilled, why_stopped(record), {}));
     return true;
   }
   if (existing && existing->state == JobState::kRunning &&

@@ -24,6 +24,7 @@
 #include "qanat/base/thread_annotations.h"
 #include "qanat/base/thread_pool.h"
 #include "qanat/pipeline/compiled_spec.h"
+#include "qanat/pipeline/fold.h"
 #include "qanat/pipeline/job_run.h"
 #include "qanat/pipeline/records.h"
 #include "qanat/pipeline/services.h"
@@ -115,6 +116,8 @@ class Controller : public std::enable_shared_from_this<Controller> {
   Status start_run(const std::shared_ptr<const CompiledSpec>& spec, JobRecord record,
                    int64_t revision, bool resumed);
   Status finish(JobRun& run);
+  // What datums had printed that were under way when their job was killed, as far as it is at hand.
+  Status keep_cut_logs(const JobRun& run, content::BlobWriter& writer, Folder& folder) const;
   // Whether results of version `base_version` are accepted as those of `spec`, a later one.
   Result<bool> keeps_results_of(int64_t base_version, SpecRecord spec) const;
   // Makes the results of a job that was begun with another spec reusable.

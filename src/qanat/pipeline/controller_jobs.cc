@@ -3,6 +3,7 @@
 
 #include "qanat/base/log.h"
 #include "qanat/base/string.h"
+#include "qanat/content/file_writer.h"
 #include "qanat/pipeline/controller.h"
 #include "qanat/pipeline/fold.h"
 #include "qanat/pipeline/journal.h"
@@ -209,7 +210,7 @@ Status Controller::start_run(const std::shared_ptr<const CompiledSpec>& spec, Jo
     trouble_.clear();
     superseded = record_.version != spec->record.version || record_.stopped || removed_;
     if (removed_) stopped = "the pipeline was deleted";
-    if (record_.stopped) stopped = "the pipeline was stopped";
+    if (record_.stopped) stopped = why_stopped(record_);
   }
   // What changed while the plan was made did not see a run to cancel.
   if (superseded) run->cancel(JobState::kKilled, stopped);
@@ -242,6 +243,21 @@ Result<std::vector<content::SegmentRegistration>> Controller::write_results(
       }));
   QANAT_RETURN_IF_ERROR(flush());
   return segments;
+}
+
+Status Controller::keep_cut_logs(const JobRun& run, content::BlobWriter& writer,
+                                 Folder& folder) const {
+  std::map<std::string, std::string> logs;  // by datum
+  for (const LiveLine& line : services_.logs->kept(project_, name_, run.id()))
+    str_append(logs[line.datum], line.line, "\n");
+  for (const auto& [datum, text] : logs) {
+    const auto sort_key = run.sort_key_in_hand(datum);
+    if (!sort_key) continue;  // done: its log came with its result
+    DatumRow row;
+    QANAT_ASSIGN_OR_RETURN(row.log, content::write_file(writer, text));
+    QANAT_RETURN_IF_ERROR(folder.add_result(*sort_key, row));
+  }
+  return ok_status();
 }
 
 Status Controller::finish(JobRun& run) {
@@ -286,9 +302,10 @@ Status Controller::finish(JobRun& run) {
         QANAT_ASSIGN_OR_RETURN(const DatumRow row, decode_row(entry.row));
         return folder.add_result(entry.sort_key, row);
       }));
+  const auto cancelled = run.cancelled();
+  if (cancelled) QANAT_RETURN_IF_ERROR(keep_cut_logs(run, *writer, folder));
   QANAT_ASSIGN_OR_RETURN(const FoldOutcome outcome, folder.finish());
 
-  const auto cancelled = run.cancelled();
   record.state = JobState::kSuccess;
   if (cancelled) {
     record.state = cancelled->state;
@@ -296,6 +313,7 @@ Status Controller::finish(JobRun& run) {
   } else if (outcome.problem) {
     record.state = JobState::kFailure;
     record.reason = outcome.problem->message();
+    if (!outcome.problem->hint().empty()) str_append(record.reason, ". ", outcome.problem->hint());
   } else if (outcome.first_failure) {
     record.state = JobState::kFailure;
     record.reason = describe_failure(*outcome.first_failure);

@@ -90,6 +90,12 @@ class Explainer {
 
   void ran(const DatumRow& row) {
     const bool pending = row.state == DatumState::kPending;
+    if (pending && !request_.unrun.empty()) {
+      out_.decision = "not run";
+      say("killed", request_.unrun);
+      say_why(row, "it was to run: ");
+      return;
+    }
     out_.decision = pending ? "will run" : "ran";
     say_why(row, pending ? "will run: " : "ran: ");
     if (row.reason != DatumReason::kEveryJob) {
@@ -204,6 +210,11 @@ std::string shorten(std::string_view text) {
 }
 
 }  // namespace
+
+std::string why_unrun(const JobRecord& job) {
+  return str_cat("not run: the job ended as ", api::enum_name(job.state),
+                 job.reason.empty() ? "" : str_cat(" (", job.reason, ")"));
+}
 
 Explanation explain_datum(const ExplainRequest& request) { return Explainer(request).run(); }
 

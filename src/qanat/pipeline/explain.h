@@ -8,6 +8,7 @@
 
 #include "qanat/api/jobs.h"
 #include "qanat/pipeline/datum_table.h"
+#include "qanat/pipeline/records.h"
 #include "qanat/pipeline/transform_hash.h"
 
 namespace qanat::pipeline {
@@ -15,6 +16,7 @@ namespace qanat::pipeline {
 struct ExplainRequest {
   std::string job;              // the job asked about
   std::optional<DatumRow> row;  // in its table (its plan while it runs); none: it has no such datum
+  std::string unrun;            // why_unrun(job), if it has ended: a pending row will not run
   TransformComponents code;     // of its spec version
   std::string base_job;         // the job it was planned against; "" if there was none
   std::optional<DatumRow> base_row;
@@ -26,12 +28,15 @@ struct ExplainRequest {
 };
 
 struct Explanation {
-  std::string decision;  // "ran", "skipped", "will run", "gone"
+  std::string decision;  // "ran", "skipped", "will run", "not run", "gone"
   std::string compared_with;
   std::vector<api::DatumReason> reasons;  // the first is the answer, the others are details
 };
 
 Explanation explain_datum(const ExplainRequest& request);
+
+// Why what is pending in a job that has ended was not run.
+std::string why_unrun(const JobRecord& job);
 
 // Values of a spec's components as short texts, for ExplainRequest::texts.
 std::map<std::string, std::string> component_texts(const api::PipelineSpec& spec,

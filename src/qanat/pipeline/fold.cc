@@ -177,11 +177,15 @@ class Folder::Impl {
       return internal_error(
           str_cat("a result for ", describe(key), ", which the job does not have"));
     QANAT_ASSIGN_OR_RETURN(DatumRow row, decode_row(*planned));
-    if (row.state != DatumState::kPending || result.state == DatumState::kPending) {
+    if (row.state != DatumState::kPending) {
       return internal_error(
           str_cat("a result for ", describe(key), ", which the job was not to run"));
     }
-    take_result(std::move(result), row);
+    if (result.state == DatumState::kPending) {
+      row.log = result.log;
+    } else {
+      take_result(std::move(result), row);
+    }
     return editor.put(key, encode_row(row));
   }
 

@@ -79,7 +79,8 @@ class Folder {
   Folder& operator=(const Folder&) = delete;
 
   // The report of a datum that the plan has as pending: state, origin, output, log and so on are
-  // taken from `row`; inputs, result key, reason and decided_in are the plan's.
+  // taken from `row`; inputs, result key, reason and decided_in are the plan's. Of a row that is
+  // still pending (its job was killed) only the log is taken.
   Status add_result(std::string_view sort_key, const DatumRow& row);
   // Once. kInternal if a result is for a datum that the plan does not have as pending.
   Result<FoldOutcome> finish();

@@ -526,6 +526,13 @@ JobRun::Stored JobRun::stored() const {
   return {record_, mod_revision_};
 }
 
+std::optional<std::string> JobRun::sort_key_in_hand(const std::string& datum) const {
+  MutexLock lock(mutex_);
+  const Ticket* ticket = leases_.find(datum);
+  if (ticket == nullptr) return std::nullopt;
+  return ticket->sort_key;
+}
+
 std::map<std::string, std::string> JobRun::running() const {
   MutexLock lock(mutex_);
   return leases_.running();

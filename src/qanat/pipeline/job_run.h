@@ -126,6 +126,8 @@ class JobRun : public std::enable_shared_from_this<JobRun> {
   Stored stored() const;
   // Datum id -> worker.
   std::map<std::string, std::string> running() const;
+  // Of a datum in hand, also when the run is cancelled.
+  std::optional<std::string> sort_key_in_hand(const std::string& datum) const;
 
  private:
   JobRun(const Services& services, std::string project, std::string pipeline,

@@ -57,6 +57,21 @@ std::shared_ptr<LiveLogs::Follower> LiveLogs::follow(Filter filter, Callback cal
   return follower;
 }
 
+std::vector<LiveLine> LiveLogs::kept(const std::string& project, const std::string& pipeline,
+                                     const std::string& job) const {
+  std::vector<LiveLine> lines;
+  {
+    MutexLock lock(state_->mutex);
+    const auto found = state_->jobs.find({project, pipeline, job});
+    if (found == state_->jobs.end()) return lines;
+    lines.assign(found->second.lines.begin(), found->second.lines.end());
+  }
+  std::map<std::string, std::string> workers;  // by datum; the last counts
+  for (const LiveLine& line : lines) workers[line.datum] = line.worker;
+  std::erase_if(lines, [&](const LiveLine& line) { return workers[line.datum] != line.worker; });
+  return lines;
+}
+
 void LiveLogs::add(const std::vector<LiveLine>& lines) {
   MutexLock lock(state_->mutex);
   for (const LiveLine& line : lines) {

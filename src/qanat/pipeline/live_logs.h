@@ -2,8 +2,8 @@
 //
 // Lives in memory only and is bounded: the last 256 KiB of each running job, and for each follower
 // what its consumer queues. The durable log of a datum comes with its result, whether anybody
-// followed or not. Thread safe; callbacks run on the thread that brought the lines and must not
-// block.
+// followed or not; that of one whose job was killed meanwhile is what is kept here. Thread safe;
+// callbacks run on the thread that brought the lines and must not block.
 #pragma once
 
 #include <cstdint>
@@ -44,6 +44,11 @@ class LiveLogs {
   // callback runs after that.
   class Follower;
   std::shared_ptr<Follower> follow(Filter filter, Callback callback);
+
+  // What is kept of a job, in the order it came; of a datum that another worker began again only
+  // that one's.
+  std::vector<LiveLine> kept(const std::string& project, const std::string& pipeline,
+                             const std::string& job) const;
 
   void add(const std::vector<LiveLine>& lines);
   // The job is over: its lines are in durable logs.

@@ -26,4 +26,8 @@ std::string job_key(std::string_view project, std::string_view pipeline, int64_t
   return str_cat("/v1/job/", project, "/", pipeline, "/", to_hex16(static_cast<uint64_t>(wave)));
 }
 
+std::string why_stopped(const PipelineRecord& record) {
+  return str_cat("the pipeline was stopped", record.withdrawn ? ": " + record.reason : "");
+}
+
 }  // namespace qanat::pipeline

@@ -78,6 +78,9 @@ void describe(V& v, PipelineRecord& t) {
   v.optional("base_wave", t.base_wave, "");
 }
 
+// Why jobs of a stopped pipeline were killed.
+std::string why_stopped(const PipelineRecord& record);
+
 // One version of a pipeline's spec. Immutable.
 struct SpecRecord {
   int64_t v = 1;

@@ -2,6 +2,7 @@
 
 #include "qanat/base/id.h"
 #include "qanat/base/string.h"
+#include "qanat/pipeline/explain.h"
 #include "qanat/pipeline/job_run.h"
 
 namespace qanat::serve {
@@ -79,6 +80,25 @@ api::WaveInfo show(std::string_view project, const version::WaveInfo& wave) {
   return info;
 }
 
+bool may_see(const Caller& caller, const std::string& project, const version::WaveInfo& wave) {
+  if (caller.is_admin()) return true;
+  for (const version::HeadChange& change : wave.record.changed) {
+    if (caller.may_read(project, change.branch.repo)) return true;
+  }
+  for (const std::string& member : wave.record.members) {
+    if (caller.may_observe(project, member)) return true;
+  }
+  return false;
+}
+
+Result<version::WaveInfo> find_wave(State& state, const Caller& caller, const std::string& project,
+                                    const std::string& id) {
+  auto wave = state.versions->inspect_wave(project, id);
+  if (wave.ok() ? !may_see(caller, project, *wave) : wave.code() == Code::kNotFound)
+    return not_found(str_cat("there is no wave ", id), "`qanat list commit` shows the waves");
+  return wave;
+}
+
 api::JobInfo show_job(State& state, const std::string& project, const std::string& pipeline,
                       const pipeline::JobRecord& stored, const pipeline::Controller* controller) {
   pipeline::JobRecord record = stored;
@@ -89,6 +109,8 @@ api::JobInfo show_job(State& state, const std::string& project, const std::strin
       record = run->record(&running);
       if (run->idle()) record.state = api::JobState::kFinishing;
     }
+    // What keeps it from going on, no worker that starts, say.
+    if (record.reason.empty()) record.reason = controller->trouble();
   }
   api::JobInfo info;
   info.project = project;
@@ -154,7 +176,7 @@ api::DatumInfo show_datum(const pipeline::JobRecord& job, std::string_view sort_
   info.job = job.id;
   switch (row.state) {
     case pipeline::DatumState::kPending:
-      info.state = api::DatumState::kStarting;
+      info.state = is_final(job.state) ? api::DatumState::kUnrun : api::DatumState::kStarting;
       break;
     case pipeline::DatumState::kFailed:
       info.state = api::DatumState::kFailed;
@@ -193,6 +215,7 @@ api::DatumInfo show_datum(const pipeline::JobRecord& job, std::string_view sort_
   info.message = row.message;
   info.key = row.result_key.to_hex();
   info.reason = pipeline::reason_name(row.reason);
+  if (info.state == api::DatumState::kUnrun) info.reason = pipeline::why_unrun(job);
   if (info.state == api::DatumState::kSkipped) {
     info.reason = row.decided_in == job.id ? str_cat("same result key as in job ", row.origin)
                                            : "unchanged since job " + row.origin;

@@ -11,6 +11,7 @@
 #include "qanat/pipeline/records.h"
 #include "qanat/serve/call.h"
 #include "qanat/serve/state.h"
+#include "qanat/serve/tokens.h"
 #include "qanat/version/versions.h"
 
 namespace qanat::serve {
@@ -21,6 +22,12 @@ api::CommitInfo show(const version::CommitInfo& commit);
 api::FileInfo show_file(std::string_view path, const content::TreeEntry& entry);
 std::string show_path(std::string_view path, bool is_directory);
 api::WaveInfo show(std::string_view project, const version::WaveInfo& wave);
+
+// Whether a caller may see anything of a wave.
+bool may_see(const Caller& caller, const std::string& project, const version::WaveInfo& wave);
+// As if it were not there, of one of which the caller may see nothing.
+Result<version::WaveInfo> find_wave(State& state, const Caller& caller, const std::string& project,
+                                    const std::string& id);
 
 // A job from its record; `controller` (may be null) adds what is known of a running one.
 api::JobInfo show_job(State& state, const std::string& project, const std::string& pipeline,

@@ -212,6 +212,7 @@ Status explain_datum(Call& call) {
   pipeline::ExplainRequest request;
   request.job = table.job().id;
   request.row = found.row;
+  if (is_final(table.job().state)) request.unrun = pipeline::why_unrun(table.job());
   request.code = spec->components;
   request.texts = pipeline::component_texts(spec->spec, spec->record.image_digest);
   if (table.job().base_wave != 0) {

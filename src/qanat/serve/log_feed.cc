@@ -38,6 +38,17 @@ std::string log_event(const std::string& pipeline, const std::string& job, const
   return parsed.ok() ? event_text(pipeline, job, datum, *std::move(parsed)) : std::string();
 }
 
+api::LogLine missing_lines(const api::LogLine& next, int64_t first) {
+  api::LogLine remark;
+  remark.time = next.time;
+  remark.stream = "worker";
+  remark.attempt = next.attempt;
+  remark.number = first;
+  remark.text = str_cat("[", next.number - first,
+                        " lines are not at hand; they follow when the datum is done]");
+  return remark;
+}
+
 Status read_log(content::BlobReader& reader, const content::FileRef& log,
                 const std::function<Status(std::string_view line)>& sink) {
   content::FileReader in(reader, log);
@@ -314,14 +325,8 @@ void LogFeed::show_live(const pipeline::LiveLine& live) {
   if (line->number < shown.next || shown.holes.size() >= kMaxHoles) return;
   if (line->number > shown.next) {
     shown.holes.emplace_back(shown.next, line->number);
-    api::LogLine remark;
-    remark.time = line->time;
-    remark.stream = "worker";
-    remark.attempt = line->attempt;
-    remark.number = shown.next;
-    remark.text = str_cat("[", line->number - shown.next,
-                          " lines are not at hand; they follow when the datum is done]");
-    (void)stream_->send_raw(event_text(wanted_.pipeline, live.job, live.datum, std::move(remark)));
+    (void)stream_->send_raw(event_text(wanted_.pipeline, live.job, live.datum,
+                                       missing_lines(*line, shown.holes.back().first)));
   }
   shown.next = line->number + 1;
   (void)stream_->send_raw(event_text(wanted_.pipeline, live.job, live.datum, *std::move(line)));

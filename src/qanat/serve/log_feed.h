@@ -19,6 +19,7 @@
 #include <string>
 #include <vector>
 
+#include "qanat/api/log_line.h"
 #include "qanat/base/thread_annotations.h"
 #include "qanat/content/blob_io.h"
 #include "qanat/meta/store.h"
@@ -42,6 +43,8 @@ struct WantedLogs {
 std::string log_event(const std::string& pipeline, const std::string& job, const std::string& datum,
                       std::string_view line);
 inline constexpr std::string_view kLogEnd = "event: end\ndata: {}\n\n";
+// The worker's word in place of lines that are not there, before `next`, a line of the datum.
+api::LogLine missing_lines(const api::LogLine& next, int64_t first);
 // Calls `sink` for each line of a datum's durable log.
 Status read_log(content::BlobReader& reader, const content::FileRef& log,
                 const std::function<Status(std::string_view line)>& sink);

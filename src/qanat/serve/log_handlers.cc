@@ -1,6 +1,7 @@
 #include "qanat/serve/log_handlers.h"
 
 #include <deque>
+#include <map>
 #include <optional>
 
 #include "qanat/base/string.h"
@@ -41,7 +42,8 @@ Status write_durable(const JobTable& table, const std::optional<pipeline::KeyedR
   auto write_datum = [&](std::string_view sort_key, const pipeline::DatumRow& row) -> Status {
     const std::string id = pipeline::datum_id(sort_key).to_hex();
     return read_log(table.reader(), row.log, [&](std::string_view line) {
-      return sink(log_event(wanted.pipeline, row.origin, id, line));
+      return sink(
+          log_event(wanted.pipeline, row.origin.empty() ? wanted.job : row.origin, id, line));
     });
   };
   // Asked for by name, a skipped datum shows the log of the job that ran it.
@@ -49,10 +51,37 @@ Status write_durable(const JobTable& table, const std::optional<pipeline::KeyedR
   return table
       .visit("",
              [&](std::string_view sort_key, const pipeline::DatumRow& row) -> Result<bool> {
-               if (row.origin == wanted.job) QANAT_RETURN_IF_ERROR(write_datum(sort_key, row));
+               // Pending with a log: it was under way when its job was killed.
+               if (row.origin == wanted.job || row.state == pipeline::DatumState::kPending)
+                 QANAT_RETURN_IF_ERROR(write_datum(sort_key, row));
                return true;
              })
       .status();
+}
+
+// What datums have printed that are under way: `kept` before the table was opened, so that one
+// that was done in between is in the table.
+Status write_live(const JobTable& table, const std::vector<pipeline::LiveLine>& kept,
+                  const std::string& only, const std::function<Status(std::string event)>& sink) {
+  std::map<std::string, int64_t> next;  // by datum: its next line; -1: its log is durable
+  for (const pipeline::LiveLine& live : kept) {
+    if (!only.empty() && live.datum != only) continue;
+    const auto [datum, is_new] = next.try_emplace(live.datum, 0);
+    if (is_new) {
+      QANAT_ASSIGN_OR_RETURN(const auto found, table.find(live.datum));
+      if (found.row.state != pipeline::DatumState::kPending || !found.row.log.empty())
+        datum->second = -1;
+    }
+    if (datum->second < 0) continue;
+    const auto line = api::parse_json<api::LogLine>(live.line, {.ignore_unknown = true});
+    if (!line.ok() || line->number < datum->second) continue;
+    if (line->number > datum->second)
+      QANAT_RETURN_IF_ERROR(sink(log_event(live.pipeline, live.job, live.datum,
+                                           api::json_text(missing_lines(*line, datum->second)))));
+    datum->second = line->number + 1;
+    QANAT_RETURN_IF_ERROR(sink(log_event(live.pipeline, live.job, live.datum, live.line)));
+  }
+  return ok_status();
 }
 
 }  // namespace
@@ -109,6 +138,8 @@ Status logs(Call& call) {
       }
     }
   }
+  const auto live =
+      call.state.pipelines->services().logs->kept(wanted.project, wanted.pipeline, wanted.job);
   // Before the answer begins, so that an error is one.
   QANAT_ASSIGN_OR_RETURN(const JobTable table,
                          JobTable::open(call.state, wanted.project, wanted.pipeline, wanted.job));
@@ -120,8 +151,10 @@ Status logs(Call& call) {
   call.response.headers().set("Content-Type", "text/event-stream");
   QANAT_RETURN_IF_ERROR(call.response.start(200, std::nullopt));
   LineWriter lines(call.response, tail);
-  QANAT_RETURN_IF_ERROR(write_durable(
-      table, datum, wanted, [&lines](std::string event) { return lines.add(std::move(event)); }));
+  const auto add = [&lines](std::string event) { return lines.add(std::move(event)); };
+  QANAT_RETURN_IF_ERROR(write_durable(table, datum, wanted, add));
+  QANAT_RETURN_IF_ERROR(
+      write_live(table, live, datum ? pipeline::datum_id(datum->sort_key).to_hex() : "", add));
   QANAT_RETURN_IF_ERROR(lines.flush());
   QANAT_RETURN_IF_ERROR(call.response.write(kLogEnd));
   return call.response.finish();

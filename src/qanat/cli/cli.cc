@@ -106,7 +106,18 @@ Command Cli::command(const std::string& verb, const std::string& noun, const std
 // A verb or noun that is not there, with the nearest that is: CLI11 only says that a subcommand is
 // missing.
 Status Cli::check_words(int argc, const char* const* argv) const {
-  if (argc < 2 || argv[1][0] == '-') return ok_status();
+  // Flags of all commands may come before.
+  while (argc > 1 && argv[1][0] == '-') {
+    const std::string_view flag = argv[1];
+    const bool has_value =
+        flag == "--server" || flag == "--token" || flag == "--context" || flag == "--project";
+    if (!has_value && flag != "-q" && flag != "--quiet" && flag.find('=') == std::string_view::npos)
+      return ok_status();
+    const int words = has_value ? 2 : 1;
+    argc -= words;
+    argv += words;
+  }
+  if (argc < 2) return ok_status();
   auto unknown = [](std::string_view what, const std::string& word,
                     const std::vector<std::string>& known) {
     const std::string near = api::closest_name(word, known);

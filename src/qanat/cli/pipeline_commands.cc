@@ -63,13 +63,21 @@ void note_reported(const api::PipelineInfo& p) {
   }
 }
 
+Result<std::string> read_specs(const std::string& file) {
+  if (file.starts_with("http://") || file.starts_with("https://"))
+    return invalid_argument(str_cat("specs are not read from URLs: ", file),
+                            "fetch it first, and give the file: `curl ... | qanat create pipeline "
+                            "-f -`");
+  return read_whole(file);
+}
+
 void add_making(Cli& cli) {
   auto a = std::make_shared<Arguments>();
   cli.command("create", "pipeline", "Create pipelines from a spec (JSON or YAML, one or several)")
       .option("-f,--file", a->file, "The file; - for standard input")
       .example("qanat create pipeline -f edges.json")
       .run([&cli, a]() -> Status {
-        QANAT_ASSIGN_OR_RETURN(std::string text, read_whole(a->file));
+        QANAT_ASSIGN_OR_RETURN(std::string text, read_specs(a->file));
         QANAT_ASSIGN_OR_RETURN(Connection * server, cli.connection());
         QANAT_ASSIGN_OR_RETURN(
             const std::string answer,
@@ -86,7 +94,7 @@ void add_making(Cli& cli) {
       .flag("--reprocess", a->reprocess, "Compute everything again")
       .flag("--keep-results", a->keep_results, "Accept the results of the old code as they are")
       .run([&cli, a]() -> Status {
-        QANAT_ASSIGN_OR_RETURN(std::string text, read_whole(a->file));
+        QANAT_ASSIGN_OR_RETURN(std::string text, read_specs(a->file));
         QANAT_ASSIGN_OR_RETURN(Connection * server, cli.connection());
         QANAT_ASSIGN_OR_RETURN(const std::string answer,
                                server->call("update_pipelines", {{"project", cli.project()}},
@@ -104,7 +112,7 @@ void add_making(Cli& cli) {
       .option("-o,--output", cli.output(), kFormatHelp)
       .run([&cli, a]() -> Status {
         QANAT_ASSIGN_OR_RETURN(const Format format, cli.format());
-        QANAT_ASSIGN_OR_RETURN(std::string text, read_whole(a->file));
+        QANAT_ASSIGN_OR_RETURN(std::string text, read_specs(a->file));
         QANAT_ASSIGN_OR_RETURN(const auto found, validate(cli, std::move(text)));
         if (format == Format::kJson || format == Format::kYaml) {
           QANAT_RETURN_IF_ERROR(print_item(format, found, {}, ""));

@@ -283,12 +283,13 @@ void add_reading(Cli& cli) {
   cli.command(
          "wait", "commit",
          "Wait until a commit and everything downstream of it has ended; fails if a job failed")
-      .argument("REPO@REF | ID", a->address, "The commit")
+      .argument("REPO@REF | ID", a->address,
+                "The commit, also one that a job is still to make; or an id, for all that share it")
       .option("-o,--output", cli.output(), kFormatHelp)
       .example("qanat wait commit orders@master")
       .run([&cli, a]() -> Status {
         QANAT_ASSIGN_OR_RETURN(const Format format, cli.format());
-        QANAT_ASSIGN_OR_RETURN(const auto wave, wait_for_wave(cli, a->address));
+        QANAT_ASSIGN_OR_RETURN(const auto wave, wait_for_commit(cli, a->address));
         if (format == Format::kTable || format == Format::kWide) {
           QANAT_RETURN_IF_ERROR(
               print_list<api::CommitInfo>(format, wave.commits, commit_columns(),

@@ -1,12 +1,18 @@
 // Jobs, datums and logs.
 
+#include <algorithm>
+#include <cstdio>
+
 #include "qanat/api/jobs.h"
+#include "qanat/base/id.h"
 #include "qanat/base/string.h"
 #include "qanat/cli/cli.h"
 #include "qanat/cli/wait.h"
 
 namespace qanat::cli {
 namespace {
+
+constexpr int64_t kAllLines = -1;
 
 struct Arguments {
   std::string address;
@@ -100,6 +106,13 @@ void add_jobs(Cli& cli) {
           query["pipeline"] = name.repo;
         }
         if (!a->state.empty()) query["state"] = a->state;
+        if (!a->address.empty() && !is_id(lower_id(a->address))) {
+          const bool is_job = a->address.find('@') != std::string::npos;
+          return invalid_argument(
+              str_cat(quoted(a->address), " is not an id that jobs share"),
+              is_job ? str_cat("`qanat inspect job ", a->address, "` shows one job")
+                     : str_cat("`qanat list job -p ", a->address, "` lists a pipeline's jobs"));
+        }
         if (!a->address.empty()) query["wave"] = a->address;
         QANAT_ASSIGN_OR_RETURN(Connection * server, cli.connection());
         QANAT_ASSIGN_OR_RETURN(const auto jobs,
@@ -152,14 +165,7 @@ void add_jobs(Cli& cli) {
       .argument("PIPELINE@JOB | ID", a->address,
                 "The job, or the id that all jobs of a change share")
       .run([&cli, a]() -> Status {
-        std::string id = a->address;
-        std::string project = cli.project();
-        if (id.find('@') != std::string::npos) {
-          QANAT_ASSIGN_OR_RETURN(const api::JobAddress address, cli.job_address(a->address));
-          id = address.job;
-          project = address.project;
-        }
-        QANAT_ASSIGN_OR_RETURN(const auto wave, wait_for_wave(cli, id, project));
+        QANAT_ASSIGN_OR_RETURN(const auto wave, wait_for_job(cli, a->address));
         QANAT_RETURN_IF_ERROR(print_list<api::JobInfo>(Format::kTable, wave.jobs, job_columns(),
                                                        [](const api::JobInfo& j) { return j.id; }));
         return wave_outcome(wave);
@@ -257,6 +263,7 @@ void add_datums(Cli& cli) {
 
 void add_logs(Cli& cli) {
   auto a = std::make_shared<Arguments>();
+  a->number = kAllLines;
   cli.command("logs", "",
               "What datums printed: of a pipeline's newest job, of a job, or of a datum")
       .option("-p,--pipeline", a->pipeline, "The pipeline: its newest job")
@@ -271,6 +278,8 @@ void add_logs(Cli& cli) {
         Parameters query;
         std::string project = cli.project();
         QANAT_ASSIGN_OR_RETURN(Connection * server, cli.connection());
+        if (!a->job.empty() && !a->pipeline.empty())
+          return invalid_argument("--job names its pipeline itself", "leave --pipeline out");
         if (!a->job.empty()) {
           QANAT_ASSIGN_OR_RETURN(const api::JobAddress job, cli.job_address(a->job));
           project = job.project;
@@ -289,13 +298,17 @@ void add_logs(Cli& cli) {
         if (!a->datum.empty() && a->job.empty())
           return invalid_argument("a datum is one of a job",
                                   "give --job PIPELINE@JOB with --datum");
-        if (a->number > 0 && a->follow)
-          return invalid_argument("--tail goes without --follow", "leave one of them out");
-        if (a->number > 0) query["tail"] = std::to_string(a->number);
+        if (a->number >= 0 && a->follow)
+          return invalid_argument(
+              "--tail does not go with --follow, which shows a job's lines from the first",
+              "leave one of them out");
+        // For the server, 0 is all; that the job is there is checked for none, too.
+        if (a->number >= 0) query["tail"] = std::to_string(std::max<int64_t>(a->number, 1));
         if (a->follow) query["follow"] = "true";
         return server->events(
             "logs", {{"project", project}}, query, [&](const net::Event& event) -> Result<bool> {
               if (event.name == "end") return false;
+              if (a->number == 0) return true;
               if (a->raw) {
                 std::puts(event.data.c_str());
                 QANAT_RETURN_IF_ERROR(flush_output());

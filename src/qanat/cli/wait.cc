@@ -1,5 +1,7 @@
 #include "qanat/cli/wait.h"
 
+#include <set>
+
 #include "qanat/base/clock.h"
 #include "qanat/base/id.h"
 #include "qanat/base/string.h"
@@ -19,24 +21,19 @@ void show_progress(const api::JobInfo& job) {
   std::fflush(stderr);
 }
 
-}  // namespace
+// What keeps a job from going on is said once.
+void note_trouble(const api::JobInfo& job, std::set<std::string>& noted) {
+  if (api::is_final(job.state) || job.reason.empty()) return;
+  const std::string note = str_cat("note: job ", job.pipeline, "@", job.id,
+                                   " waits: ", split_once(job.reason, '\n').first);
+  if (noted.insert(note).second) std::fputs((note + "\n").c_str(), stderr);
+}
 
-Result<api::WaveInfo> wait_for_wave(Cli& cli, const std::string& given,
-                                    const std::string& project) {
-  const std::string text = lower_id(given);
+Result<api::WaveInfo> wait_at(Cli& cli, std::string route, Parameters parameters) {
   QANAT_ASSIGN_OR_RETURN(Connection * server, cli.connection());
-  Parameters parameters = {{"project", project.empty() ? cli.project() : project}};
-  std::string route = "wait_wave";
   Parameters query;
-  if (is_id(text)) {
-    parameters["wave"] = text;
-  } else {
-    QANAT_ASSIGN_OR_RETURN(const api::Address address, cli.address(text));
-    route = "wait_commit";
-    parameters = {
-        {"project", address.project}, {"repo", address.repo}, {"ref", address.ref.to_string()}};
-  }
   const bool progress = stderr_is_terminal() && !cli.quiet();
+  std::set<std::string> noted;
   int64_t lost_ms = 0;
   while (true) {
     std::optional<api::WaveInfo> done;
@@ -45,10 +42,13 @@ Result<api::WaveInfo> wait_for_wave(Cli& cli, const std::string& given,
           lost_ms = 0;
           QANAT_ASSIGN_OR_RETURN(
               auto change, api::parse_json<api::ChangeEvent>(event.data, {.ignore_unknown = true}));
+          if (progress) std::fputs("\r\x1b[K", stderr);
+          if (change.job && !cli.quiet()) note_trouble(*change.job, noted);
           if (progress && change.job) show_progress(*change.job);
           // From now on this wave is meant, even if the branch moves or the connection is lost.
           if (change.wave && route == "wait_commit") {
             route = "wait_wave";
+            query["repo"] = parameters["repo"];
             parameters = {{"project", change.wave->project.empty() ? parameters["project"]
                                                                    : change.wave->project},
                           {"wave", change.wave->id}};
@@ -71,6 +71,25 @@ Result<api::WaveInfo> wait_for_wave(Cli& cli, const std::string& given,
     }
     real_clock().sleep_for_ms(200);
   }
+}
+
+}  // namespace
+
+Result<api::WaveInfo> wait_for_commit(Cli& cli, const std::string& text) {
+  if (const std::string id = lower_id(text); is_id(id))
+    return wait_at(cli, "wait_wave", {{"project", cli.project()}, {"wave", id}});
+  QANAT_ASSIGN_OR_RETURN(const api::Address address, cli.address(text));
+  return wait_at(
+      cli, "wait_commit",
+      {{"project", address.project}, {"repo", address.repo}, {"ref", address.ref.to_string()}});
+}
+
+Result<api::WaveInfo> wait_for_job(Cli& cli, const std::string& text) {
+  if (const std::string id = lower_id(text); is_id(id))
+    return wait_at(cli, "wait_wave", {{"project", cli.project()}, {"wave", id}});
+  QANAT_ASSIGN_OR_RETURN(const api::JobAddress job, cli.job_address(text));
+  return wait_at(cli, "wait_job",
+                 {{"project", job.project}, {"pipeline", job.pipeline}, {"job", job.job}});
 }
 
 Status wave_outcome(const api::WaveInfo& wave) {

@@ -4,6 +4,7 @@
 #include "qanat/api/gc.h"
 #include "qanat/base/string.h"
 #include "qanat/pipeline/commit_jobs.h"
+#include "qanat/serve/convert.h"
 #include "qanat/serve/gc_service.h"
 #include "qanat/serve/http_api.h"
 #include "qanat/serve/maintenance.h"
@@ -69,6 +70,20 @@ Status remove_commits(Call& call, version::CommitSets::How how) {
     return denied(call.caller(),
                   str_cat(user ? "writer:" : "operator:", qualified(commit.project, commit.repo)));
   };
+  // A change of which the token may see nothing is as one that is not there: what it lacks would
+  // tell what the change reached.
+  const auto wave = find_wave(call.state, call.caller(), request.project, request.id);
+  if (!wave.ok()) {
+    if (wave.code() != Code::kNotFound) return wave.status();
+    if (request.repo.empty())
+      return not_found(
+          str_cat("there is no commit ", request.id),
+          "`qanat list commit` shows ids; write REPO@COMMIT for one that is on no branch");
+    if (!call.caller().may_read(request.project, request.repo))
+      return denied(call.caller(), "reader:" + request.repo);
+    QANAT_RETURN_IF_ERROR(
+        call.state.versions->resolve({request.project, request.repo}, request.id).status());
+  }
   pipeline::RemovedJobs jobs(*call.state.meta, *call.state.versions);
   version::CommitSets sets(*call.state.meta, *call.state.clock, *call.state.versions, &jobs);
   QANAT_ASSIGN_OR_RETURN(const auto gone, sets.remove(request));

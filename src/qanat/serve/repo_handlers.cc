@@ -154,8 +154,17 @@ Status list_commits(Call& call) {
 }
 
 Status inspect_commit(Call& call) {
-  QANAT_ASSIGN_OR_RETURN(const auto commit,
-                         call.state.versions->resolve(repo_of(call), call.path("ref")));
+  const auto found = call.state.versions->resolve(repo_of(call), call.path("ref"));
+  if (found.code() == Code::kNotFound && is_id(call.path("ref"))) {
+    // A job's output has its id before there is such a commit.
+    const std::string name = str_cat(call.path("repo"), "@", call.path("ref"));
+    const auto job = find_job_info(call.state, call.project(), call.path("repo"), call.path("ref"));
+    if (job.ok() && !is_final(job->state))
+      return not_found(str_cat("commit ", name, " is being made by job ", name, ", which is ",
+                               api::enum_name(job->state)),
+                       str_cat("wait for it with `qanat wait commit ", name, "`"));
+  }
+  QANAT_ASSIGN_OR_RETURN(const auto commit, found);
   api::CommitInfo info = show(commit);
   QANAT_ASSIGN_OR_RETURN(const auto children, call.state.versions->children(repo_of(call), commit));
   for (const version::CommitInfo& child : children) info.children.push_back(child.id);

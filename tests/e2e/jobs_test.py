@@ -266,7 +266,7 @@ class Jobs(unittest.TestCase):
             for verb in ("squash", "drop"):
                 message = self.fails(verb, "commit", id, says=f"there is no commit {id}", token=token)
                 self.assertNotIn(copy, message)
-            self.fails("inspect", "commit", id, says=f"there is no wave {id}", token=token)
+            self.fails("inspect", "commit", id, says=f"has the id {id}", token=token)
 
     # -- specs and words ----------------------------------------------------
     def test_specs_of_a_file_in_any_order(self):

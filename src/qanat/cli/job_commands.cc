@@ -113,7 +113,7 @@ void add_jobs(Cli& cli) {
               is_job ? str_cat("`qanat inspect job ", a->address, "` shows one job")
                      : str_cat("`qanat list job -p ", a->address, "` lists a pipeline's jobs"));
         }
-        if (!a->address.empty()) query["wave"] = a->address;
+        if (!a->address.empty()) query["wave"] = lower_id(a->address);
         QANAT_ASSIGN_OR_RETURN(Connection * server, cli.connection());
         QANAT_ASSIGN_OR_RETURN(const auto jobs,
                                server->list<api::List<api::JobInfo>>(

@@ -67,8 +67,10 @@ Status inputs(pipeline::WorkerHub& hub, const pipeline::WorkerHub::Worker& worke
   const Status status =
       hub.send_inputs(worker, query.get_or("job", ""), query.get_all("datum"), out);
   if (!status.ok()) {
-    if (started) (void)out.error(status);
-    return status;
+    if (!started || !out.error(status).ok()) return status;
+    // The stream says what is wrong; cut off, it would be taken for trouble on the way.
+    log_if_serious("inputs", status);
+    return response.finish();
   }
   QANAT_RETURN_IF_ERROR(out.finish());
   return response.finish();

@@ -9,6 +9,7 @@
 #include <chrono>
 #include <climits>
 #include <cstdlib>
+#include <functional>
 #include <future>
 #include <thread>
 
@@ -60,6 +61,7 @@ struct Options {
   std::string worker_program;
   std::string log_level = "info";
   bool allow_private_urls = false;
+  bool accept_lost_changes = false;
   int64_t gc_interval_hours = 24;
   int64_t trash_grace_hours = 24;
 };
@@ -76,9 +78,11 @@ void describe(V& v, FormatRecord& t) {
   v.required("installation", t.installation, "");
 }
 
-Result<FormatRecord> open_format(meta::Store& meta) {
+// `expect_new` is asked before an installation is begun.
+Result<FormatRecord> open_format(meta::Store& meta, const std::function<Status()>& expect_new) {
   QANAT_ASSIGN_OR_RETURN(const auto found, meta.get(kFormatKey));
   if (!found) {
+    QANAT_RETURN_IF_ERROR(expect_new());
     FormatRecord record{kFormat, random_id()};
     QANAT_RETURN_IF_ERROR(meta.commit(meta::Transaction()
                                           .when(meta::key_absent(kFormatKey))
@@ -166,12 +170,18 @@ class Server {
   Status open_stores() {
     FileSystem& files = posix_file_system();
     Clock& clock = real_clock();
-    QANAT_ASSIGN_OR_RETURN(meta_, meta::SqliteStore::open(files, clock, data_ + "/meta"));
-    QANAT_ASSIGN_OR_RETURN(format_, open_format(*meta_));
-    ContentObjectsOptions objects{options_.objects, data_ + "/objects", format_.installation, {}};
+    ContentObjectsOptions objects{options_.objects, data_, "", {}};
     objects.client.resolver = net::system_resolver();
     QANAT_ASSIGN_OR_RETURN(objects.client.tls, net::tls_client({}));
-    QANAT_ASSIGN_OR_RETURN(objects_, open_content_objects(*meta_, objects));
+    const auto expect_new = [&] { return expect_no_content(files, objects); };
+    // Before a database is made, which would be in the way of one that is put back.
+    if (!files.exists(data_ + "/meta/meta.db")) QANAT_RETURN_IF_ERROR(expect_new());
+    meta::SqliteOptions meta;
+    meta.accept_damaged_log = options_.accept_lost_changes;
+    QANAT_ASSIGN_OR_RETURN(meta_, meta::SqliteStore::open(files, clock, data_ + "/meta", meta));
+    QANAT_ASSIGN_OR_RETURN(format_, open_format(*meta_, expect_new));
+    objects.installation = format_.installation;
+    QANAT_ASSIGN_OR_RETURN(objects_, open_content_objects(files, *meta_, objects));
     if (const auto* local = dynamic_cast<object::LocalObjectStore*>(objects_.get()))
       hidden_.push_back(local->root());
     if (!options_.cache.empty()) QANAT_RETURN_IF_ERROR(open_cache());
@@ -460,6 +470,8 @@ void add_serve_command(cli::Cli& cli) {
               "Hours for which what is deleted can be brought back (default 24; 0: not at all)")
       .flag("--allow-private-urls", options->allow_private_urls,
             "Let `put file` fetch from private, loopback and link-local addresses")
+      .flag("--accept-lost-changes", options->accept_lost_changes,
+            "Start although the metadata's log is damaged, without the changes behind the damage")
       .example("qanat serve --data ./data")
       .run([options] { return serve_until_signal(*options); });
 }

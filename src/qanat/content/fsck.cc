@@ -1,9 +1,11 @@
 #include "qanat/content/fsck.h"
 
+#include "qanat/base/string.h"
 #include "qanat/content/fsck_damage.h"
 #include "qanat/content/fsck_index.h"
 #include "qanat/content/fsck_packs.h"
 #include "qanat/content/fsck_walk.h"
+#include "qanat/content/index_compaction.h"
 
 namespace qanat::content {
 namespace {
@@ -62,6 +64,32 @@ Status check_chunks(ExternalSorter& chunks, FsckIndex* index, FsckDamage* damage
   return judge();
 }
 
+// Content of which the metadata has never known anything: it is not the one that belongs to it.
+Status check_unknown_packs(const FsckContext& context,
+                           const std::function<Status(const FsckProblem&)>& report) {
+  uint64_t packs = 0;
+  uint64_t bytes = 0;
+  const std::string prefix = str_cat("packs/", context.project, "/");
+  const Status listed =
+      context.objects->list(prefix, [&](const object::ObjectInfo& object) -> Status {
+        ++packs;
+        bytes += static_cast<uint64_t>(object.size);
+        return ok_status();
+      });
+  if (listed.code() == Code::kPermissionDenied) return ok_status();
+  QANAT_RETURN_IF_ERROR(listed);
+  if (packs == 0) return ok_status();
+  // Read after the list: the first write may just have ended.
+  QANAT_ASSIGN_OR_RETURN(const bool virgin, is_virgin_index(*context.meta, context.project));
+  if (!virgin) return ok_status();
+  return report({str_cat("the object store holds ", packs, " packs (", format_size(bytes),
+                         "), and the metadata has never known any: was the metadata lost? (If the "
+                         "first write is under way, or has died, nothing is wrong.)"),
+                 prefix,
+                 {},
+                 0});
+}
+
 }  // namespace
 
 Result<FsckSummary> fsck(const FsckContext& context, const FsckOptions& options) {
@@ -100,6 +128,8 @@ Result<FsckSummary> fsck(const FsckContext& context, const FsckOptions& options)
     }
     summary.segments = index.segments() + results.segments();
   }
+  QANAT_ASSIGN_OR_RETURN(const bool virgin, is_virgin_index(*context.meta, context.project));
+  if (virgin) QANAT_RETURN_IF_ERROR(check_unknown_packs(context, report));
 
   QANAT_ASSIGN_OR_RETURN(
       const FsckPacksResult packs,

@@ -8,6 +8,7 @@
 #include "qanat/base/hash.h"
 #include "qanat/base/string.h"
 #include "qanat/content/gc_phases.h"
+#include "qanat/content/index_compaction.h"
 #include "qanat/content/uploads.h"
 
 namespace qanat::content::gc {
@@ -153,16 +154,31 @@ Status Collector::decide() {
     if (pack.epoch >= safe_) report_.young_bytes += weight.bytes - weight.live_bytes;
   }
   // Packs that the index does not name at all. Where nothing may be listed, they stay.
+  uint64_t unnamed_bytes = 0;
+  uint64_t unnamed = 0;
   const Status listed = context_.objects->list(
       str_cat("packs/", project_, "/"), [&](const object::ObjectInfo& object) -> Status {
         const auto pack = parse_pack_object_key(object.key);
         if (!pack.ok() || pack->epoch >= safe_ || weights_.contains(*pack)) return ok_status();
         if (judgement_.dead.insert(*pack).second) {
           judgement_.dead_bytes += static_cast<uint64_t>(object.size);
+          unnamed_bytes += static_cast<uint64_t>(object.size);
+          ++unnamed;
         }
         return ok_status();
       });
   if (listed.code() != Code::kPermissionDenied) QANAT_RETURN_IF_ERROR(listed);
+  if (unnamed > 0 && condemned_.empty()) {
+    // Nothing was ever registered, or the metadata is not the one that belongs to the store.
+    QANAT_ASSIGN_OR_RETURN(const bool virgin, is_virgin_index(*context_.meta, project_));
+    if (virgin) {
+      return data_loss(
+          str_cat("the object store holds ", unnamed, " packs (", format_size(unnamed_bytes),
+                  ") of project ", project_, ", and the metadata has never known any"),
+          "nothing is deleted. If the metadata was lost, put it back from a backup; if the first "
+          "write to this project died, its packs are collected once something was written");
+    }
+  }
   report_.holders = marker_->holders();
   QANAT_RETURN_IF_ERROR(account_uploads());
   summarize(report_.holders);

@@ -215,6 +215,15 @@ IndexKeys IndexKeys::of(std::string_view project, std::string_view name) {
   return keys;
 }
 
+Result<bool> is_virgin_index(const meta::Store& meta, std::string_view project) {
+  const IndexKeys keys = IndexKeys::of(project, "blobs");
+  QANAT_ASSIGN_OR_RETURN(const auto manifest, meta.get(keys.manifest));
+  if (manifest) return false;
+  QANAT_ASSIGN_OR_RETURN(const auto level0, meta.range(meta::KeyRange::prefix(keys.level0_prefix),
+                                                       {.limit = 1, .keys_only = true}));
+  return level0.items.empty();
+}
+
 namespace {
 
 enum class Swapped { kYes, kNo };

@@ -35,6 +35,10 @@ struct IndexKeys {
   static IndexKeys of(std::string_view project, std::string_view name);
 };
 
+// Whether no pack of the project was ever registered: then the metadata cannot say of any that it
+// is garbage.
+Result<bool> is_virgin_index(const meta::Store& meta, std::string_view project);
+
 struct CompactionContext {
   meta::Store* meta = nullptr;
   object::ObjectStore* objects = nullptr;

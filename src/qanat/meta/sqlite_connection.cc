@@ -56,7 +56,8 @@ Result<std::unique_ptr<Connection>> Connection::open(const SqliteVfs& vfs, const
   std::unique_ptr<Connection> connection(new Connection(vfs, database));
   if (code != SQLITE_OK) return connection->error(code, str_cat("open ", path));
   sqlite3_extended_result_codes(database, 1);
-  // Closing is like a crash: the next open reads the log. So closing cannot fail half way.
+  // Closing is like a crash: the next open reads the log. So closing cannot fail half way; the
+  // store moves the log into the database before, if it can.
   sqlite3_db_config(database, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, nullptr);
   sqlite3_busy_timeout(database, 10'000);
   sqlite3_wal_hook(

@@ -8,6 +8,7 @@
 #include "qanat/base/counters.h"
 #include "qanat/base/log.h"
 #include "qanat/base/string.h"
+#include "qanat/meta/sqlite_log.h"
 #include "qanat/meta/sqlite_reader.h"
 #include "qanat/meta/sqlite_writer.h"
 #include "qanat/meta/watch_hub.h"
@@ -70,6 +71,7 @@ struct SqliteStore::Impl {
   std::vector<Request> expired_leases();
   int64_t compaction_target();
   void checkpoint_if_due();
+  Status fold_log();
   Status stop_writing(const Status& cause);
 
   FileSystem& files;
@@ -111,7 +113,17 @@ Status SqliteStore::Impl::open() {
   auto held = files.lock_file(folder + "/lock");
   if (!held.ok()) return held.status().with_context(str_cat("metadata in ", folder));
   lock = *std::move(held);
+  const Status log = check_log(files, folder + "/meta.db-wal");
+  if (!log.ok()) {
+    if (log.code() != Code::kDataLoss || !options.accept_damaged_log) return log;
+    log_error("changes behind the damage are given up, as told to", {{"error", log}});
+  }
   QANAT_ASSIGN_OR_RETURN(writer, SqliteWriter::open(vfs, folder + "/meta.db"));
+  if (!log.ok()) {
+    // So that what lies behind the damage is not found again.
+    QANAT_RETURN_IF_ERROR(fold_log());
+    QANAT_ASSIGN_OR_RETURN(writer, SqliteWriter::open(vfs, folder + "/meta.db"));
+  }
   looked_ms = clock.monotonic_ms();
   MutexLock hold(mutex);
   revision = writer->state().revision;
@@ -298,7 +310,7 @@ void SqliteStore::Impl::checkpoint_if_due() {
     MutexLock hold(mutex);
     if (!queue.empty()) return;
   }
-  Status status = writer->checkpoint();
+  Status status = writer->checkpoint().status();
   if (status.ok()) return;
   log_warning("metadata checkpoint failed", {{"error", status.to_string()}});
   // Full or busy: the log grows on. But if a sync failed, a later one would prove nothing.
@@ -328,6 +340,17 @@ Result<std::unique_ptr<SqliteStore>> SqliteStore::open(FileSystem& files, Clock&
   return std::unique_ptr<SqliteStore>(new SqliteStore(std::move(impl)));
 }
 
+// Moves the log into the database, closes the writer and removes the log. Nobody reads, or will.
+//
+// Removed, not cut off: a power cut leaves the log there as it was, or it is gone.
+Status SqliteStore::Impl::fold_log() {
+  QANAT_ASSIGN_OR_RETURN(const int left, writer->checkpoint());
+  if (left > 0) return unavailable("somebody reads the metadata still");
+  writer.reset();
+  const Status removed = files.remove(folder + "/meta.db-wal");
+  return removed.code() == Code::kNotFound ? ok_status() : removed;
+}
+
 SqliteStore::~SqliteStore() {
   {
     MutexLock hold(impl_->mutex);
@@ -336,6 +359,12 @@ SqliteStore::~SqliteStore() {
   }
   impl_->thread.join();
   impl_->hub.reset();
+  MutexLock hold(impl_->mutex);
+  // After a failed sync nobody knows what the log is worth.
+  if (!impl_->broken.ok()) return;
+  if (const Status folded = impl_->fold_log(); !folded.ok()) {
+    log_warning("the metadata's log stays; the next start reads it", {{"error", folded}});
+  }
 }
 
 Result<RangeResult> SqliteStore::range(const KeyRange& range, const RangeOptions& options) const {

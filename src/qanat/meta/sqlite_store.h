@@ -44,16 +44,19 @@ struct SqliteOptions {
   // leases too: the leases' time starts anew.
   int64_t sleep_gap_ms = 10'000;
   int readers = 4;  // connections for reads
+  // Opens the database also if its log is damaged: without what was acknowledged behind the damage.
+  bool accept_damaged_log = false;
 };
 
 class SqliteStore : public Store {
  public:
   // Opens or creates the database in `folder` (created if need be). kFailedPrecondition if another
-  // process has it open. `files` and `clock` must outlive the store.
+  // process has it open. kDataLoss: see check_log(). `files` and `clock` must outlive the store.
   static Result<std::unique_ptr<SqliteStore>> open(FileSystem& files, Clock& clock,
                                                    const std::string& folder,
                                                    SqliteOptions options = {});
-  // Commits what is queued, ends the watches (kCancelled) and waits for the threads.
+  // Commits what is queued, ends the watches (kCancelled), waits for the threads, and moves the log
+  // into the database, so that one file is all of it.
   ~SqliteStore() override;
 
   Result<RangeResult> range(const KeyRange& range, const RangeOptions& options = {}) const override;

@@ -38,7 +38,8 @@ class SqliteWriter {
   bool failed() const { return failed_; }
 
   int log_pages() const { return connection_->log_pages(); }
-  Status checkpoint() { return connection_->checkpoint().status(); }
+  // Returns the pages that stay in the log.
+  Result<int> checkpoint() { return connection_->checkpoint(); }
 
  private:
   explicit SqliteWriter(std::unique_ptr<Connection> connection)

@@ -80,8 +80,69 @@ TEST(BlobStore, KindsAreNeverMixedUp) {
   EXPECT_TRUE(store.read(chunk).ok());
   EXPECT_EQ(store.read(as_node).code(), Code::kDataLoss);
   std::vector<BlobRef> refs{as_node, chunk};
-  EXPECT_EQ(*store.has(refs), (std::vector<bool>{false, true}));
+  const auto places = store.locate_many(refs);
+  ASSERT_TRUE(places.ok());
+  EXPECT_FALSE((*places)[0]);
+  EXPECT_TRUE((*places)[1]);
   EXPECT_EQ(store.read_many(refs).code(), Code::kDataLoss);
+}
+
+// What is damaged is not counted on: writing it again stores it again.
+TEST(BlobStore, WhatIsDamagedIsWrittenAgain) {
+  QuietLog quiet;
+  for (const bool gone : {false, true}) {
+    ContentDisk disk;
+    ASSERT_TRUE(disk.open());
+    std::vector<std::pair<BlobRef, std::string>> blobs;
+    {
+      auto writing = disk.stores();
+      blobs = write_blobs(disk, **writing->project("p"), 6, 20'000);
+    }
+    auto stores = disk.stores();  // with cold caches
+    ContentStore& content = **stores->project("p");
+    BlobStore& store = content.blobs();
+    const auto& [ref, plain] = blobs[2];
+    const BlobRef sound = blobs[4].first;
+    const auto place = *(*store.locate_many(std::span(&ref, 1)))[0];
+    const std::string path = "data/objects/" + pack_object_key("p", *place.pack);
+    if (gone) {
+      ASSERT_TRUE(disk.files->remove(path).ok());
+    } else {
+      ASSERT_TRUE(disk.files->flip_bit(path, (place.offset + 1) * 8).ok());
+    }
+    EXPECT_TRUE((*store.locate_for_reuse(std::span(&ref, 1)))[0]);  // nobody knows yet
+    EXPECT_EQ(store.read(ref).code(), Code::kDataLoss);
+    EXPECT_FALSE((*store.locate_for_reuse(std::span(&ref, 1)))[0]);
+    if (!gone) {
+      EXPECT_TRUE(store.read(sound).ok());
+      EXPECT_TRUE((*store.locate_for_reuse(std::span(&sound, 1)))[0]);
+    }
+
+    auto writer = content.new_writer();
+    ASSERT_EQ(*writer->add(ref.kind, plain), ref);
+    ASSERT_TRUE(writer->flush().ok());
+    meta::Transaction transaction;
+    writer->add_to(&transaction);
+    writer->committed(disk.meta->commit(std::move(transaction))->revision);
+    const auto read = store.read(ref);
+    ASSERT_TRUE(read.ok()) << read.status().to_string();
+    EXPECT_EQ(**read, plain);
+    EXPECT_TRUE((*store.locate_for_reuse(std::span(&ref, 1)))[0]);
+    // And if it is the newer copy that is damaged, the older one is read.
+    auto cold = disk.stores();
+    BlobStore& other = (*cold->project("p"))->blobs();
+    const auto copies = *other.locate_copies(std::span(&ref, 1));
+    ASSERT_EQ(copies[0].size(), gone ? 1u : 2u);
+    if (gone) continue;
+    ASSERT_TRUE(disk.files->flip_bit(path, (place.offset + 1) * 8).ok());  // sound again
+    ASSERT_TRUE(disk.files
+                    ->flip_bit("data/objects/" + pack_object_key("p", *copies[0][0].pack),
+                               (copies[0][0].offset + 1) * 8)
+                    .ok());
+    EXPECT_EQ(**other.read(ref), plain);
+    const std::vector<BlobRef> both{ref, sound};
+    EXPECT_EQ(*(*(*disk.stores()->project("p"))->blobs().read_many(both))[0], plain);
+  }
 }
 
 TEST(BlobStore, EveryFlippedBitIsAnErrorOrHarmless) {

@@ -456,6 +456,53 @@ TEST(SegmentIndex, AMissingSegmentIsDataLoss) {
   EXPECT_EQ(index->get("a").code(), Code::kDataLoss);
 }
 
+// In an index that keeps copies, what lies in a sound segment is found whatever is damaged; and who
+// can do without takes what is lost for a miss.
+TEST(SegmentIndex, GoesOnBesideADamagedSegment) {
+  QuietLog quiet;
+  for (const bool gone : {false, true}) {
+    ContentDisk disk;
+    ASSERT_TRUE(disk.open());
+    SegmentIndexOptions options = small_options(disk);
+    options.keep_copies = true;
+    std::string newest;
+    {
+      BlockCache cache(1u << 20);
+      auto index = *SegmentIndex::open(disk.meta.get(), disk.objects.get(), &cache, options);
+      ASSERT_TRUE(put(disk, *index, {{"a", "old"}, {"b", "1"}}).ok());
+      const auto before = disk.object_keys();
+      ASSERT_TRUE(put(disk, *index, {{"a", "new"}, {"c", "2"}}).ok());
+      for (const std::string& key : disk.object_keys()) {
+        if (!before.contains(key)) newest = key;
+      }
+    }
+    if (gone) {
+      ASSERT_TRUE(disk.objects->remove(newest).ok());
+    } else {
+      ASSERT_TRUE(disk.files->flip_bit("data/objects/" + newest, 100).ok());
+    }
+    BlockCache cache(1u << 20);
+    auto index = *SegmentIndex::open(disk.meta.get(), disk.objects.get(), &cache, options);
+    using OnDamage = SegmentIndex::OnDamage;
+    EXPECT_EQ(index->get("a")->value(), "old");
+    EXPECT_EQ(index->get("b")->value(), "1");
+    EXPECT_EQ(index->get("c").code(), Code::kDataLoss);
+    EXPECT_EQ(index->get("none").code(), Code::kDataLoss);
+    EXPECT_FALSE(index->get("c", OnDamage::kMiss)->has_value());
+    const std::vector<std::string> some{"b", "a"}, all{"a", "c"};
+    EXPECT_EQ(*(*index->get_many(some))[0], "1");
+    EXPECT_EQ(index->get_many(all).code(), Code::kDataLoss);
+    EXPECT_EQ(index->get_copies(some)->at(1), std::vector<std::string>{"old"});
+    EXPECT_EQ(index->get_copies(all).code(), Code::kDataLoss);
+    EXPECT_TRUE(index->get_copies(all, OnDamage::kMiss)->at(1).empty());
+    // What comes is found, and no wrong answer of a scan is given.
+    ASSERT_TRUE(put(disk, *index, {{"c", "again"}}).ok());
+    EXPECT_EQ(index->get("c")->value(), "again");
+    EXPECT_FALSE(index->compact(true).ok());
+    EXPECT_EQ(index->get("none").code(), Code::kDataLoss);
+  }
+}
+
 // Registers segments and compacts on a disk that crashes at every point in turn.
 TEST(SegmentIndex, NothingAcknowledgedIsLostInACrash) {
   QuietLog quiet;  // both stores say that the disk is gone, each time

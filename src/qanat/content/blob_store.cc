@@ -20,6 +20,8 @@ constexpr uint64_t kMaxPiece = 2u << 20;
 // push the nodes out.
 constexpr size_t kCachedChunk = 64u << 10;
 
+constexpr size_t kMaxDamagedCopies = 100'000;
+
 constexpr std::string_view kPackPrefix = "packs/";
 
 Status missing(const BlobRef& ref) { return not_found(str_cat(ref.to_string(), " is in no pack")); }
@@ -87,11 +89,11 @@ BlobStore::BlobStore(std::string project, object::ObjectStore* objects, SegmentI
       space_(BlockCache::new_space()) {}
 
 Result<std::vector<std::vector<chunk::BlobLocation>>> BlobStore::locate_copies(
-    std::span<const BlobRef> refs) {
+    std::span<const BlobRef> refs, SegmentIndex::OnDamage on_damage) {
   std::vector<std::string> keys;
   keys.reserve(refs.size());
   for (const BlobRef& ref : refs) keys.push_back(chunk::blob_key(ref));
-  QANAT_ASSIGN_OR_RETURN(const auto values, index_->get_copies(keys));
+  QANAT_ASSIGN_OR_RETURN(const auto values, index_->get_copies(keys, on_damage));
   std::vector<std::vector<chunk::BlobLocation>> copies(refs.size());
   for (size_t i = 0; i < refs.size(); ++i) {
     for (const std::string& value : values[i]) {
@@ -102,7 +104,7 @@ Result<std::vector<std::vector<chunk::BlobLocation>>> BlobStore::locate_copies(
 }
 
 Result<std::vector<std::optional<chunk::BlobLocation>>> BlobStore::locate_many(
-    std::span<const BlobRef> refs) {
+    std::span<const BlobRef> refs, SegmentIndex::OnDamage on_damage) {
   std::vector<std::optional<chunk::BlobLocation>> locations(refs.size());
   auto parse = [&](const std::optional<std::string>& value, size_t i) -> Status {
     if (!value) return ok_status();
@@ -110,26 +112,40 @@ Result<std::vector<std::optional<chunk::BlobLocation>>> BlobStore::locate_many(
     return ok_status();
   };
   if (refs.size() == 1) {
-    QANAT_ASSIGN_OR_RETURN(std::optional<std::string> value, index_->get(chunk::blob_key(refs[0])));
+    QANAT_ASSIGN_OR_RETURN(std::optional<std::string> value,
+                           index_->get(chunk::blob_key(refs[0]), on_damage));
     QANAT_RETURN_IF_ERROR(parse(value, 0));
     return locations;
   }
   std::vector<std::string> keys;
   keys.reserve(refs.size());
   for (const BlobRef& ref : refs) keys.push_back(chunk::blob_key(ref));
-  QANAT_ASSIGN_OR_RETURN(std::vector<std::optional<std::string>> values, index_->get_many(keys));
+  QANAT_ASSIGN_OR_RETURN(std::vector<std::optional<std::string>> values,
+                         index_->get_many(keys, on_damage));
   for (size_t i = 0; i < refs.size(); ++i) QANAT_RETURN_IF_ERROR(parse(values[i], i));
   return locations;
 }
 
-Result<std::vector<bool>> BlobStore::has(std::span<const BlobRef> refs) {
-  std::vector<std::string> keys;
-  keys.reserve(refs.size());
-  for (const BlobRef& ref : refs) keys.push_back(chunk::blob_key(ref));
-  QANAT_ASSIGN_OR_RETURN(std::vector<std::optional<std::string>> values, index_->get_many(keys));
-  std::vector<bool> result(refs.size());
-  for (size_t i = 0; i < refs.size(); ++i) result[i] = values[i].has_value();
-  return result;
+Result<std::vector<std::optional<chunk::BlobLocation>>> BlobStore::locate_for_reuse(
+    std::span<const BlobRef> refs) {
+  QANAT_ASSIGN_OR_RETURN(auto locations, locate_many(refs, SegmentIndex::OnDamage::kMiss));
+  for (size_t i = 0; i < refs.size(); ++i) {
+    if (locations[i] && is_damaged(refs[i], *locations[i]->pack)) locations[i].reset();
+  }
+  return locations;
+}
+
+void BlobStore::note_damaged(const BlobRef& ref, const chunk::PackId& pack) {
+  MutexLock lock(damaged_mutex_);
+  if (damaged_.size() >= kMaxDamagedCopies) damaged_.erase(damaged_.begin());
+  damaged_.emplace(ref, pack);
+  any_damaged_ = true;
+}
+
+bool BlobStore::is_damaged(const BlobRef& ref, const chunk::PackId& pack) const {
+  if (!any_damaged_) return false;
+  MutexLock lock(damaged_mutex_);
+  return damaged_.contains({ref, pack});
 }
 
 void BlobStore::remember(const BlobRef& ref, const Blob& blob) {
@@ -141,6 +157,7 @@ Result<Blob> BlobStore::take(const BlobRef& ref, const chunk::BlobLocation& loca
                              std::string_view stored) {
   Result<std::string> plain = chunk::open_blob(ref, location, stored);
   if (!plain.ok()) {
+    note_damaged(ref, *location.pack);
     return plain.status().with_context(str_cat("pack ", pack_object_key(project_, *location.pack)));
   }
   count_fetched(ref.kind);
@@ -151,7 +168,10 @@ Result<Blob> BlobStore::fetch(const BlobRef& ref, const chunk::BlobLocation& loc
   Result<std::string> stored =
       objects_->read(pack_object_key(project_, *location.pack),
                      static_cast<int64_t>(location.offset), location.stored_length);
-  if (!stored.ok()) return stored.status().with_context(ref.to_string());
+  if (!stored.ok()) {
+    if (is_damage(stored.status())) note_damaged(ref, *location.pack);
+    return stored.status().with_context(ref.to_string());
+  }
   QANAT_ASSIGN_OR_RETURN(Blob blob, take(ref, location, *stored));
   remember(ref, blob);
   return blob;
@@ -168,14 +188,25 @@ Result<Blob> BlobStore::find(const BlobRef& ref) {
   return fetch(ref, *locations[0]);
 }
 
+Result<Blob> BlobStore::find_any_copy(const BlobRef& ref) {
+  QANAT_ASSIGN_OR_RETURN(const auto copies, locate_copies(std::span(&ref, 1)));
+  Status first;
+  for (const chunk::BlobLocation& location : copies[0]) {
+    Result<Blob> found = fetch(ref, location);
+    if (found.ok() || !is_damage(found.status())) return found;
+    if (first.ok()) first = found.status();
+  }
+  return first.ok() ? missing(ref) : first;
+}
+
 Result<Blob> BlobStore::read(const BlobRef& ref) {
   Blob blob = cache_->get<std::string>(BlockCache::blob_key(space_, ref));
   if (blob == nullptr) {
     Result<Blob> found = find(ref);
-    if (found.code() == Code::kNotFound) {
+    if (is_damage(found.status())) {
       // Its pack was swept, or it was registered by another server just now.
-      QANAT_RETURN_IF_ERROR(index_->refresh());
-      found = lost(find(ref));
+      if (found.code() == Code::kNotFound) QANAT_RETURN_IF_ERROR(index_->refresh());
+      found = lost(find_any_copy(ref));
     }
     QANAT_ASSIGN_OR_RETURN(blob, std::move(found));
   }
@@ -197,7 +228,14 @@ Result<std::vector<Blob>> BlobStore::read_many(std::span<const BlobRef> refs) {
     Result<std::vector<Blob>> found = find_many(absent);
     if (found.code() == Code::kNotFound) {
       QANAT_RETURN_IF_ERROR(index_->refresh());
-      found = lost(find_many(absent));
+      found = find_many(absent);
+    }
+    if (is_damage(found.status())) {
+      std::vector<Blob> each;
+      for (const BlobRef& ref : absent) {
+        QANAT_ASSIGN_OR_RETURN(each.emplace_back(), lost(find_any_copy(ref)));
+      }
+      found = std::move(each);
     }
     if (!found.ok()) return found.status();
     for (size_t i = 0; i < absent.size(); ++i) {

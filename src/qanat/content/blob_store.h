@@ -2,17 +2,25 @@
 //
 // A blob is found through the index `blobs`, read from its pack, decompressed, and hashed against
 // its name. Nodes and small chunks are kept in a bounded cache. A pack that is gone when it is read
-// (garbage collection has moved the blob elsewhere) makes it look the blob up once more.
+// (garbage collection has moved the blob elsewhere) makes it look the blob up once more; if the
+// copy that the index finds first is damaged or gone, the others are tried.
+//
+// Copies that are known to be damaged are remembered, some 100,000 of them and until the server
+// ends, so that writers do not count on them: what is put again is stored again.
 // Thread-safe.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <set>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "qanat/base/thread_annotations.h"
 #include "qanat/chunk/pack.h"
 #include "qanat/content/blob_io.h"
 #include "qanat/content/block_cache.h"
@@ -35,16 +43,23 @@ class BlobStore : public BlobReader {
   Result<Blob> read(const BlobRef& ref) override;
   Result<std::vector<Blob>> read_many(std::span<const BlobRef> refs) override;
 
-  // Which of them the index knows, in order. Says nothing about a pack that is condemned: writers
-  // ask locate_many.
-  Result<std::vector<bool>> has(std::span<const BlobRef> refs);
   // Where they lie, in order; nothing for those that are not there.
   Result<std::vector<std::optional<chunk::BlobLocation>>> locate_many(
+      std::span<const BlobRef> refs,
+      SegmentIndex::OnDamage on_damage = SegmentIndex::OnDamage::kFail);
+  // The same for writers, which do not write what is there: nothing also for what is known to be
+  // damaged, or of which only a damaged part of the index may know.
+  Result<std::vector<std::optional<chunk::BlobLocation>>> locate_for_reuse(
       std::span<const BlobRef> refs);
 
   // All places where each lies that the index knows, newest first.
   Result<std::vector<std::vector<chunk::BlobLocation>>> locate_copies(
-      std::span<const BlobRef> refs);
+      std::span<const BlobRef> refs,
+      SegmentIndex::OnDamage on_damage = SegmentIndex::OnDamage::kFail);
+
+  // That the copy in this pack is damaged or gone.
+  void note_damaged(const BlobRef& ref, const chunk::PackId& pack);
+  bool is_damaged(const BlobRef& ref, const chunk::PackId& pack) const;
 
   // Reads and verifies a blob whose place is known; fills the cache.
   Result<Blob> read_at(const BlobRef& ref, const chunk::BlobLocation& location);
@@ -66,6 +81,8 @@ class BlobStore : public BlobReader {
   Result<Blob> fetch(const BlobRef& ref, const chunk::BlobLocation& location);
   Result<Blob> find(const BlobRef& ref);
   Result<std::vector<Blob>> find_many(std::span<const BlobRef> refs);
+  // From the first copy that is sound.
+  Result<Blob> find_any_copy(const BlobRef& ref);
   Result<Blob> take(const BlobRef& ref, const chunk::BlobLocation& location,
                     std::string_view stored);
 
@@ -74,6 +91,9 @@ class BlobStore : public BlobReader {
   SegmentIndex* index_;
   BlockCache* cache_;
   uint64_t space_;
+  std::atomic<bool> any_damaged_ = false;
+  mutable Mutex damaged_mutex_;
+  std::set<std::pair<BlobRef, chunk::PackId>> damaged_ GUARDED_BY(damaged_mutex_);
 };
 
 // The object key of a pack, and back (for the index's rebase).

@@ -14,8 +14,9 @@ constexpr size_t kLookup = 1024;
 constexpr uint64_t kTickChunks = 65'536;
 
 // Every chunk that nodes name must be in the index: both in the order of their names, side by side.
-Status check_chunks(ExternalSorter& chunks, FsckIndex* index, FsckDamage* damage,
-                    FsckReader* reader, uint64_t* count, const std::function<Status()>& tick) {
+Status check_chunks(const FsckContext& context, ExternalSorter& chunks, FsckIndex* index,
+                    FsckDamage* damage, FsckReader* reader, uint64_t* count,
+                    const std::function<Status()>& tick) {
   std::vector<BlobRef> missing;
   auto judge = [&]() -> Status {
     // Not within a scan of the index: it is loaded anew.
@@ -48,6 +49,7 @@ Status check_chunks(ExternalSorter& chunks, FsckIndex* index, FsckDamage* damage
                           missing.push_back({BlobKind::kChunk, wanted});
                         } else if (const auto pack = damage->pack_problem(location)) {
                           damage->mark(ref, *pack);
+                          if (context.on_damaged) context.on_damaged(ref, *location.pack);
                         }
                         QANAT_ASSIGN_OR_RETURN(any, next(&wanted));
                       }
@@ -143,7 +145,8 @@ Result<FsckSummary> fsck(const FsckContext& context, const FsckOptions& options)
   QANAT_RETURN_IF_ERROR(walk.check());
   summary.nodes = walk.nodes();
   FsckReader reader(context, &index, &damage);
-  QANAT_RETURN_IF_ERROR(check_chunks(walk.chunks(), &index, &damage, &reader, &summary.chunks,
+  QANAT_RETURN_IF_ERROR(check_chunks(context, walk.chunks(), &index, &damage, &reader,
+                                     &summary.chunks,
                                      [&] { return tick("chunks", summary.chunks, 0); }));
   if (damage.any()) {
     phase = "naming";

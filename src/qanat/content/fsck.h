@@ -24,6 +24,7 @@
 
 #include "qanat/base/file_system.h"
 #include "qanat/base/status.h"
+#include "qanat/chunk/pack.h"
 #include "qanat/content/blob_io.h"
 #include "qanat/content/map_root.h"
 #include "qanat/meta/store.h"
@@ -98,6 +99,8 @@ struct FsckContext {
   FileSystem* file_system = nullptr;
   std::string scratch;  // a folder that exists
   size_t memory_budget = 64u << 20;
+  // Told of each copy of a blob that is found damaged or gone; may be null.
+  std::function<void(const BlobRef& ref, const chunk::PackId& pack)> on_damaged;
 };
 
 struct FsckProgress {

@@ -141,6 +141,7 @@ Status FsckReader::judge(std::span<const BlobRef> refs, bool read,
       continue;
     }
     if (const auto pack = damage_->pack_problem(*locations[i])) {
+      if (on_damaged_) on_damaged_(ref, *locations[i]->pack);
       damage_->mark(ref, *pack);
       continue;
     }
@@ -154,6 +155,7 @@ Status FsckReader::judge(std::span<const BlobRef> refs, bool read,
       continue;
     }
     if (!is_damage(blob.status())) return blob.status();
+    if (on_damaged_) on_damaged_(ref, *locations[i]->pack);
     const std::string object_key = pack_object_key(project_, *locations[i]->pack);
     if (blob.code() == Code::kNotFound) {
       // The packs were looked at before, so it went since.

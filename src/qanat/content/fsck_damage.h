@@ -54,7 +54,11 @@ class FsckDamage {
 class FsckReader {
  public:
   FsckReader(const FsckContext& context, FsckIndex* index, FsckDamage* damage)
-      : project_(context.project), objects_(context.objects), index_(index), damage_(damage) {}
+      : project_(context.project),
+        objects_(context.objects),
+        on_damaged_(context.on_damaged),
+        index_(index),
+        damage_(damage) {}
 
   // In order; null for what is missing or damaged, which is marked. Neighbours in a pack are read
   // at once. The caller bounds the memory by the number of refs.
@@ -70,6 +74,7 @@ class FsckReader {
  private:
   const std::string project_;
   object::ObjectStore* const objects_;
+  const std::function<void(const BlobRef& ref, const chunk::PackId& pack)> on_damaged_;
   FsckIndex* const index_;
   FsckDamage* const damage_;
 };

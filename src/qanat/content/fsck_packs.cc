@@ -87,6 +87,7 @@ Result<std::vector<Listed>> PackChecker::read_footer(const std::string& object_k
 }
 
 Status PackChecker::damaged(const chunk::PackId& pack, const Listed& blob, const Status& why) {
+  if (context_.on_damaged) context_.on_damaged(blob.ref, pack);
   const std::string object_key = pack_object_key(context_.project, pack);
   QANAT_ASSIGN_OR_RETURN(const auto now, index_->locate(std::span(&blob.ref, 1)));
   const bool elsewhere = now[0] && *now[0]->pack != pack;

@@ -281,9 +281,12 @@ void PackingWriter::rely(const chunk::PackId& pack, const BlobRef& ref) {
 
 Result<bool> PackingWriter::known_to_index(const BlobRef& ref) {
   if (options_.only_from != nullptr) {
-    QANAT_ASSIGN_OR_RETURN(const auto copies, context_.blobs->locate_copies(std::span(&ref, 1)));
+    QANAT_ASSIGN_OR_RETURN(
+        const auto copies,
+        context_.blobs->locate_copies(std::span(&ref, 1), SegmentIndex::OnDamage::kMiss));
     for (const chunk::BlobLocation& copy : copies[0]) {
-      if (!options_.only_from->contains(*copy.pack) || epoch_->condemned->contains(*copy.pack)) {
+      if (!options_.only_from->contains(*copy.pack) || epoch_->condemned->contains(*copy.pack) ||
+          context_.blobs->is_damaged(ref, *copy.pack)) {
         continue;
       }
       rely(*copy.pack, ref);
@@ -292,7 +295,7 @@ Result<bool> PackingWriter::known_to_index(const BlobRef& ref) {
     return false;
   }
   QANAT_ASSIGN_OR_RETURN(std::vector<std::optional<chunk::BlobLocation>> locations,
-                         context_.blobs->locate_many(std::span(&ref, 1)));
+                         context_.blobs->locate_for_reuse(std::span(&ref, 1)));
   if (!locations[0] || epoch_->condemned->contains(*locations[0]->pack)) return false;
   rely(*locations[0]->pack, ref);
   return true;
@@ -627,7 +630,7 @@ Result<std::vector<std::optional<KnownChunk>>> PackingWriter::find_chunks(
   std::vector<BlobRef> refs;
   refs.reserve(hashes.size());
   for (const Hash& hash : hashes) refs.push_back({BlobKind::kChunk, hash});
-  QANAT_ASSIGN_OR_RETURN(const auto locations, context_.blobs->locate_many(refs));
+  QANAT_ASSIGN_OR_RETURN(const auto locations, context_.blobs->locate_for_reuse(refs));
   std::vector<std::optional<KnownChunk>> found(hashes.size());
   for (size_t i = 0; i < hashes.size(); ++i) {
     if (!locations[i] || epoch_->condemned->contains(*locations[i]->pack)) continue;

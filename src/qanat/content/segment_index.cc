@@ -12,6 +12,7 @@
 #include "qanat/base/string.h"
 #include "qanat/base/thread_annotations.h"
 #include "qanat/chunk/segment.h"
+#include "qanat/content/blob_store.h"
 #include "qanat/content/index_compaction.h"
 #include "qanat/content/segment_merge.h"
 #include "qanat/content/stored_segment.h"
@@ -20,7 +21,8 @@ namespace qanat::content {
 namespace {
 
 constexpr uint64_t kScanReadAhead = 64u << 10;
-constexpr int64_t kPage = 1000;  // meta keys read at once
+constexpr int64_t kPage = 1000;     // meta keys read at once
+constexpr int64_t kBadMs = 10'000;  // a segment that could not be read is tried again after that
 
 struct Level0 {
   int64_t revision = 0;  // of its registration
@@ -64,11 +66,11 @@ class SegmentIndexImpl : public SegmentIndex {
 
   Status load() EXCLUDES(load_mutex_, state_mutex_);
 
-  Result<std::optional<std::string>> get(std::string_view key) override;
-  Result<std::vector<std::optional<std::string>>> get_many(
-      std::span<const std::string> keys) override;
-  Result<std::vector<std::vector<std::string>>> get_copies(
-      std::span<const std::string> keys) override;
+  Result<std::optional<std::string>> get(std::string_view key, OnDamage on_damage) override;
+  Result<std::vector<std::optional<std::string>>> get_many(std::span<const std::string> keys,
+                                                           OnDamage on_damage) override;
+  Result<std::vector<std::vector<std::string>>> get_copies(std::span<const std::string> keys,
+                                                           OnDamage on_damage) override;
   Result<std::unique_ptr<SegmentScanner>> scan(std::string_view prefix,
                                                std::string_view from) override;
 
@@ -104,11 +106,29 @@ class SegmentIndexImpl : public SegmentIndex {
   // Gets what is stored under the key of this number, newest first; true: that settles it.
   using Take = std::function<Result<bool>(size_t key, std::string_view stored,
                                           const SegmentLocation& location)>;
-  static Status find(const State& state, std::span<const std::string_view> keys, const Take& take);
-  // `begin` is called before each try.
-  Status find_with_retry(std::span<const std::string_view> keys, const std::function<void()>& begin,
-                         const Take& take);
-  Status find_values(std::span<const std::string_view> keys,
+  // Segments that could not be read, and until when they are passed over without a try.
+  struct Bad {
+    Status status;
+    int64_t until_ms = 0;
+  };
+  using BadSegments = std::map<std::string, Bad>;  // by object key
+
+  // What a lookup knows of damaged segments. Keys that are still open when one is passed over may
+  // be in it.
+  struct Damage {
+    std::shared_ptr<const BadSegments> known;
+    std::map<std::string, Status> met;  // by object key; those that are known too
+    std::vector<bool> unsure;           // by key
+  };
+  // `damage` null: damage is an error.
+  static Status find(const State& state, std::span<const std::string_view> keys, const Take& take,
+                     Damage* damage, int64_t now_ms);
+  // `begin` is called before each try. `found`: whether there is anything for a key.
+  Status find_with_retry(std::span<const std::string_view> keys, OnDamage on_damage,
+                         const std::function<void()>& begin, const Take& take,
+                         const std::function<bool(size_t key)>& found);
+  void remember_bad(const Damage& damage) EXCLUDES(state_mutex_);
+  Status find_values(std::span<const std::string_view> keys, OnDamage on_damage,
                      std::vector<std::optional<std::string>>* values);
 
   void on_batch(const meta::WatchBatch& batch) EXCLUDES(state_mutex_);
@@ -139,6 +159,8 @@ class SegmentIndexImpl : public SegmentIndex {
   std::map<std::string, Level0> early_ GUARDED_BY(state_mutex_);
   bool stale_ GUARDED_BY(state_mutex_) = true;
   std::shared_ptr<const State> state_ GUARDED_BY(state_mutex_);
+  std::shared_ptr<const BadSegments> bad_ GUARDED_BY(state_mutex_) =
+      std::make_shared<BadSegments>();
 };
 
 // The segment object at this place that is in use already, so that what the cache holds of it is
@@ -289,7 +311,7 @@ Result<std::shared_ptr<const State>> SegmentIndexImpl::fresh_state() {
 }
 
 Status SegmentIndexImpl::find(const State& state, std::span<const std::string_view> keys,
-                              const Take& take) {
+                              const Take& take, Damage* damage, int64_t now_ms) {
   // In order of keys, so that neighbours share blocks.
   std::vector<uint32_t> open(keys.size());
   std::iota(open.begin(), open.end(), 0);
@@ -299,20 +321,43 @@ Status SegmentIndexImpl::find(const State& state, std::span<const std::string_vi
   std::vector<uint64_t> hashes(keys.size());
   for (size_t i = 0; i < keys.size(); ++i) hashes[i] = chunk::segment_key_hash(keys[i]);
 
+  // Whether damage of a segment is to be passed over; it is noted then.
+  auto passes = [&](const StoredSegment& segment, const Status& status, uint32_t i) {
+    if (damage == nullptr || !is_damage(status)) return false;
+    damage->met.emplace(segment.location().object_key, status);
+    if (damage->unsure.empty()) damage->unsure.resize(keys.size());
+    damage->unsure[i] = true;
+    return true;
+  };
+  auto open_segment = [&](const StoredSegment& segment) -> Result<StoredSegment::Handle> {
+    if (damage != nullptr && !damage->known->empty()) {
+      const auto bad = damage->known->find(segment.location().object_key);
+      if (bad != damage->known->end() && now_ms < bad->second.until_ms) return bad->second.status;
+    }
+    return segment.open();
+  };
   // Looks a key up in one segment; true if that settles it.
-  auto settle = [&](const StoredSegment::Handle& handle, const SegmentLocation& location,
+  auto settle = [&](const Result<StoredSegment::Handle>& handle, const StoredSegment& segment,
                     uint32_t i) -> Result<bool> {
-    QANAT_ASSIGN_OR_RETURN(std::optional<PinnedValue> found, handle.find(keys[i], hashes[i]));
-    if (!found) return false;
-    return take(i, found->value, location);
+    if (!handle.ok()) {
+      if (passes(segment, handle.status(), i)) return false;
+      return handle.status();
+    }
+    const auto found = handle->find(keys[i], hashes[i]);
+    if (!found.ok()) {
+      if (passes(segment, found.status(), i)) return false;
+      return found.status();
+    }
+    if (!*found) return false;
+    return take(i, (*found)->value, segment.location());
   };
 
   for (const Level0& level0 : state.level0) {
     if (open.empty()) return ok_status();
-    QANAT_ASSIGN_OR_RETURN(StoredSegment::Handle handle, level0.segment->open());
+    const Result<StoredSegment::Handle> handle = open_segment(*level0.segment);
     size_t kept = 0;
     for (uint32_t i : open) {
-      QANAT_ASSIGN_OR_RETURN(bool settled, settle(handle, level0.segment->location(), i));
+      QANAT_ASSIGN_OR_RETURN(bool settled, settle(handle, *level0.segment, i));
       if (!settled) open[kept++] = i;
     }
     open.resize(kept);
@@ -320,7 +365,7 @@ Status SegmentIndexImpl::find(const State& state, std::span<const std::string_vi
   for (const Run& run : state.runs) {
     if (open.empty()) return ok_status();
     size_t kept = 0;
-    std::optional<StoredSegment::Handle> handle;
+    std::optional<Result<StoredSegment::Handle>> handle;
     const RunPart* handle_of = nullptr;
     for (uint32_t i : open) {
       auto part =
@@ -329,10 +374,10 @@ Status SegmentIndexImpl::find(const State& state, std::span<const std::string_vi
       bool settled = false;
       if (part != run.end() && part->first_key <= keys[i]) {
         if (handle_of != &*part) {
-          QANAT_ASSIGN_OR_RETURN(handle, part->segment->open());
+          handle.emplace(open_segment(*part->segment));
           handle_of = &*part;
         }
-        QANAT_ASSIGN_OR_RETURN(settled, settle(*handle, part->segment->location(), i));
+        QANAT_ASSIGN_OR_RETURN(settled, settle(*handle, *part->segment, i));
       }
       if (!settled) open[kept++] = i;
     }
@@ -341,57 +386,112 @@ Status SegmentIndexImpl::find(const State& state, std::span<const std::string_vi
   return ok_status();
 }
 
-Status SegmentIndexImpl::find_with_retry(std::span<const std::string_view> keys,
-                                         const std::function<void()>& begin, const Take& take) {
+// Of segments that are missing, those that records still name; told in the log once.
+void SegmentIndexImpl::remember_bad(const Damage& damage) {
+  const int64_t until_ms = options_.now_ms() + kBadMs;
+  MutexLock lock(state_mutex_);
+  auto next = std::make_shared<BadSegments>(*bad_);
+  for (const auto& [object_key, status] : damage.met) {
+    const auto [known, fresh] = next->try_emplace(object_key, Bad{status, until_ms});
+    if (fresh) {
+      log_error("a part of an index cannot be read; what only it knows counts as lost",
+                {{"object", object_key}, {"error", status}});
+    } else if (known->second.until_ms < until_ms - kBadMs) {
+      known->second = {status, until_ms};
+    }
+  }
+  bad_ = std::move(next);
+}
+
+Status SegmentIndexImpl::find_with_retry(std::span<const std::string_view> keys, OnDamage on_damage,
+                                         const std::function<void()>& begin, const Take& take,
+                                         const std::function<bool(size_t key)>& found) {
   static Counter& lookups = counter("qanat_index_lookups_total", "Keys looked up in large indexes");
   lookups.add(keys.size());
   QANAT_ASSIGN_OR_RETURN(std::shared_ptr<const State> state, fresh_state());
-  begin();
-  Status status = find(*state, keys, take);
-  if (status.code() != Code::kNotFound) return status;
-  // A segment was compacted away by another process and its grace is over: see what there is now.
-  QANAT_RETURN_IF_ERROR(load());
-  begin();
-  status = find(*this->state(), keys, take);
-  if (status.code() != Code::kNotFound) return status;
-  return data_loss(status.message(), "an index segment is missing from the object store");
+  if (!options_.keep_copies) {
+    begin();
+    Status status = find(*state, keys, take, nullptr, 0);
+    if (status.code() != Code::kNotFound) return status;
+    // A segment was compacted away by another process and its grace is over: see what there is now.
+    QANAT_RETURN_IF_ERROR(load());
+    begin();
+    status = find(*this->state(), keys, take, nullptr, 0);
+    if (status.code() != Code::kNotFound) return status;
+    return data_loss(status.message(), "an index segment is missing from the object store");
+  }
+
+  Damage damage;
+  auto look = [&](const State& at) -> Status {
+    {
+      MutexLock lock(state_mutex_);
+      damage.known = bad_;
+    }
+    damage.met.clear();
+    damage.unsure.clear();
+    begin();
+    return find(at, keys, take, &damage, options_.now_ms());
+  };
+  auto all_known = [&] {
+    return std::ranges::all_of(damage.met,
+                               [&](const auto& met) { return damage.known->contains(met.first); });
+  };
+  QANAT_RETURN_IF_ERROR(look(*state));
+  if (damage.met.empty()) return ok_status();
+  if (!all_known()) {
+    // As above; what is still named, and cannot be read, is damaged.
+    QANAT_RETURN_IF_ERROR(load());
+    QANAT_RETURN_IF_ERROR(look(*this->state()));
+  }
+  if (damage.met.empty()) return ok_status();
+  remember_bad(damage);
+  if (on_damage == OnDamage::kMiss) return ok_status();
+  for (size_t i = 0; i < keys.size(); ++i) {
+    if (!damage.unsure[i] || found(i)) continue;
+    return data_loss(damage.met.begin()->second.message(),
+                     "a part of the index is missing from the object store, or damaged; "
+                     "`qanat fsck` tells what it takes with it");
+  }
+  return ok_status();
 }
 
-Status SegmentIndexImpl::find_values(std::span<const std::string_view> keys,
+Status SegmentIndexImpl::find_values(std::span<const std::string_view> keys, OnDamage on_damage,
                                      std::vector<std::optional<std::string>>* values) {
   return find_with_retry(
-      keys, [&] { values->assign(keys.size(), std::nullopt); },
+      keys, on_damage, [&] { values->assign(keys.size(), std::nullopt); },
       [&](size_t i, std::string_view stored, const SegmentLocation& location) -> Result<bool> {
         QANAT_ASSIGN_OR_RETURN((*values)[i], index_value(stored, location, options_.rebase));
         return true;
-      });
+      },
+      [&](size_t i) { return (*values)[i].has_value(); });
 }
 
-Result<std::optional<std::string>> SegmentIndexImpl::get(std::string_view key) {
+Result<std::optional<std::string>> SegmentIndexImpl::get(std::string_view key, OnDamage on_damage) {
   std::vector<std::optional<std::string>> values;
-  QANAT_RETURN_IF_ERROR(find_values(std::span(&key, 1), &values));
+  QANAT_RETURN_IF_ERROR(find_values(std::span(&key, 1), on_damage, &values));
   return std::move(values[0]);
 }
 
 Result<std::vector<std::vector<std::string>>> SegmentIndexImpl::get_copies(
-    std::span<const std::string> keys) {
+    std::span<const std::string> keys, OnDamage on_damage) {
   const std::vector<std::string_view> views(keys.begin(), keys.end());
   std::vector<std::vector<std::string>> copies;
   QANAT_RETURN_IF_ERROR(find_with_retry(
-      views, [&] { copies.assign(keys.size(), {}); },
+      views, on_damage, [&] { copies.assign(keys.size(), {}); },
       [&](size_t i, std::string_view stored, const SegmentLocation& location) -> Result<bool> {
         QANAT_ASSIGN_OR_RETURN(const bool any,
                                append_index_values(stored, location, options_.rebase, &copies[i]));
         return !any;  // a tombstone hides what is older
-      }));
+      },
+      [&](size_t i) { return !copies[i].empty(); }));
   return copies;
 }
 
 Result<std::vector<std::optional<std::string>>> SegmentIndexImpl::get_many(
-    std::span<const std::string> keys) {
+    std::span<const std::string> keys, OnDamage on_damage) {
   std::vector<std::string_view> views(keys.begin(), keys.end());
   std::vector<std::optional<std::string>> values;
-  QANAT_RETURN_IF_ERROR(find_values(views, &values));
+  QANAT_RETURN_IF_ERROR(find_values(views, on_damage, &values));
   return values;
 }
 

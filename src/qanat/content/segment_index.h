@@ -86,14 +86,22 @@ class SegmentIndex {
                                                     BlockCache* cache, SegmentIndexOptions options);
   virtual ~SegmentIndex() = default;
 
+  // What a lookup makes of segments that are missing or damaged. In an index that keeps copies any
+  // of them will do, so one that lies in a sound segment is found. What is in none may be in the
+  // damaged one: that is kDataLoss, or, for who can do without, a miss. In other indexes a damaged
+  // segment may hide what a sound one holds, and each lookup that meets it is kDataLoss.
+  enum class OnDamage { kFail, kMiss };
+
   // kDataLoss for damaged segments; kUnavailable etc. from the stores.
-  virtual Result<std::optional<std::string>> get(std::string_view key) = 0;
+  virtual Result<std::optional<std::string>> get(std::string_view key,
+                                                 OnDamage on_damage = OnDamage::kFail) = 0;
   // In the order of `keys`, which need no order.
   virtual Result<std::vector<std::optional<std::string>>> get_many(
-      std::span<const std::string> keys) = 0;
+      std::span<const std::string> keys, OnDamage on_damage = OnDamage::kFail) = 0;
   // All values of each, newest first: those that are hidden too (SegmentIndexOptions::keep_copies).
+  // Beside a damaged segment: at least one, or it is as above.
   virtual Result<std::vector<std::vector<std::string>>> get_copies(
-      std::span<const std::string> keys) = 0;
+      std::span<const std::string> keys, OnDamage on_damage = OnDamage::kFail) = 0;
   // Entries whose key begins with `prefix` and is not below `from`, of the state at this moment.
   virtual Result<std::unique_ptr<SegmentScanner>> scan(std::string_view prefix,
                                                        std::string_view from = {}) = 0;

@@ -38,6 +38,11 @@ Status fsck(Call& call) {
   context.file_system = call.state.scratch.file_system;
   context.scratch = call.state.scratch.directory;
   context.memory_budget = kMemory;
+  // What is put again is then stored again.
+  QANAT_ASSIGN_OR_RETURN(content::ContentStore * content, call.state.contents->project(project));
+  context.on_damaged = [content](const chunk::BlobRef& ref, const chunk::PackId& pack) {
+    content->blobs().note_damaged(ref, pack);
+  };
 
   call.response.headers().set("Content-Type", "text/event-stream");
   QANAT_RETURN_IF_ERROR(call.response.start(200, std::nullopt));

@@ -41,6 +41,24 @@ TEST(Uploads, RecordsRoundTrip) {
   EXPECT_FALSE(parse_upload(bytes + "x").ok());
 }
 
+TEST(Uploads, EndWithTheirRepoAndWhenNobodyUsesThem) {
+  ContentDisk disk;
+  ASSERT_TRUE(disk.open());
+  const auto of_r = begin_upload(*disk.meta, "p", "r", "me", 5);
+  const auto idle = begin_upload(*disk.meta, "p", "s", "me", 5);
+  const auto used = begin_upload(*disk.meta, "p", "s", "me", 5);
+  ASSERT_TRUE(of_r.ok() && idle.ok() && used.ok());
+  ASSERT_TRUE(end_uploads_of(*disk.meta, "p", "r").ok());
+  EXPECT_EQ(use_upload(*disk.meta, "p", of_r->id).code(), Code::kNotFound);
+  // Less than what looks like a machine that slept, after which all leases begin anew.
+  disk.clock.advance_ms(6'000);
+  ASSERT_TRUE(use_upload(*disk.meta, "p", used->id).ok());
+  EXPECT_EQ(*end_idle_uploads(*disk.meta, "q", 5'000), 0u);
+  EXPECT_EQ(*end_idle_uploads(*disk.meta, "p", 5'000), 1u);
+  EXPECT_EQ(use_upload(*disk.meta, "p", idle->id).code(), Code::kNotFound);
+  EXPECT_TRUE(use_upload(*disk.meta, "p", used->id).ok());
+}
+
 TEST(Uploads, BeginUseEnd) {
   ContentDisk disk;
   ASSERT_TRUE(disk.open());

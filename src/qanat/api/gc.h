@@ -76,6 +76,7 @@ struct CollectionInfo {
   int64_t rewritten_bytes = 0;
   int64_t rescued_packs = 0;
   int64_t forgotten_results = 0;
+  int64_t ended_uploads = 0;
   int64_t freed_objects = 0;
   int64_t freed_bytes = 0;
   int64_t waiting_packs = 0;
@@ -106,6 +107,8 @@ void describe(V& v, CollectionInfo& t) {
   v.optional("rescued_packs", t.rescued_packs, "Packs that were needed again meanwhile.");
   v.optional("forgotten_results", t.forgotten_results,
              "Results of datums that cannot be reused any more.");
+  v.optional("ended_uploads", t.ended_uploads,
+             "Uploads that nobody had used for two minutes, and that `now` ended.");
   v.optional("freed_objects", t.freed_objects, "Objects that were deleted.");
   v.optional("freed_bytes", t.freed_bytes, "Their bytes.");
   v.optional("waiting_packs", t.waiting_packs,

@@ -41,6 +41,9 @@ void print_report(const api::CollectionInfo& c) {
   if (c.forgotten_results > 0) {
     line("Results forgotten", std::to_string(c.forgotten_results));
   }
+  if (c.ended_uploads > 0) {
+    line("Uploads ended", str_cat(c.ended_uploads, ", which nobody had used for two minutes"));
+  }
   if (c.missing_blobs > 0) {
     line("Damage", str_cat(c.missing_blobs, " blobs are missing: see `qanat fsck`"));
   }

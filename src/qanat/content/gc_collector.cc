@@ -197,6 +197,11 @@ Status Collector::open() {
     for (RootSource* source : context_.sources) {
       QANAT_RETURN_IF_ERROR(source->prepare(project_, options_.now));
     }
+    if (options_.now) {
+      // What one of them would still refer to, it refers to with a compare of its record.
+      QANAT_ASSIGN_OR_RETURN(report_.ended_uploads,
+                             end_idle_uploads(*context_.meta, project_, options_.upload_idle_ms));
+    }
     const std::string key = epoch_key(project_);
     QANAT_ASSIGN_OR_RETURN(const auto item, context_.meta->get(key));
     uint64_t epoch = 0;

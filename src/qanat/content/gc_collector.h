@@ -9,7 +9,8 @@
 // *live at a revision* if a root of that revision reaches it.
 //
 //  1. Lock:     the leased key `lock`. Every transaction of the collector compares it.
-//  2. Open:     sources remove what is kept only until a time that is over; epoch := epoch + 1.
+//  2. Open:     sources remove what is kept only until a time that is over (with `now`, uploads
+//               that nobody uses end); epoch := epoch + 1.
 //  3. Settle:   wait, not for ever, until all sessions say the new epoch. `safe` := the lowest
 //  epoch
 //               that a session or an upload says.
@@ -119,7 +120,9 @@ namespace qanat::content {
 
 struct GcOptions {
   bool dry_run = false;  // marks and weighs, changes nothing
-  bool now = false;      // the trash and readers get no grace
+  bool now = false;      // the trash, readers, and uploads that nobody uses get no grace
+  // Uploads that no request has used for so long end with `now`.
+  int64_t upload_idle_ms = 2 * 60 * 1000;
   // For readers, and URLs that were given out, of places that have changed.
   int64_t reader_grace_ms = 10 * 60 * 1000;
   // How long step 3 waits for writers that began before. Packs that are younger stay for the next
@@ -158,6 +161,7 @@ struct GcReport {
   uint64_t rewritten_bytes = 0;  // copied out of them
   uint64_t rescued_packs = 0;
   uint64_t forgotten_results = 0;
+  uint64_t ended_uploads = 0;
   uint64_t freed_objects = 0;
   uint64_t freed_bytes = 0;
   uint64_t waiting_packs = 0;  // condemned, not swept yet

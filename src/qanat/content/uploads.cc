@@ -183,4 +183,26 @@ Status end_upload(meta::Store& meta, const Upload& upload) {
   return revoked.code() == Code::kNotFound ? ok_status() : revoked;
 }
 
+Status end_uploads_of(meta::Store& meta, std::string_view project, std::string_view repo) {
+  QANAT_ASSIGN_OR_RETURN(const std::vector<Upload> uploads, list_uploads(meta, project));
+  for (const Upload& upload : uploads) {
+    if (upload.record.repo == repo) QANAT_RETURN_IF_ERROR(end_upload(meta, upload));
+  }
+  return ok_status();
+}
+
+Result<uint64_t> end_idle_uploads(meta::Store& meta, std::string_view project, int64_t idle_ms) {
+  QANAT_ASSIGN_OR_RETURN(const std::vector<Upload> uploads, list_uploads(meta, project));
+  uint64_t ended = 0;
+  for (const Upload& upload : uploads) {
+    // Each use renews the lease.
+    const auto lease = meta.lease_info(upload.lease);
+    if (!lease.ok() && lease.code() != Code::kNotFound) return lease.status();
+    if (lease.ok() && lease->ttl_ms - lease->remaining_ms < idle_ms) continue;
+    QANAT_RETURN_IF_ERROR(end_upload(meta, upload));
+    ++ended;
+  }
+  return ended;
+}
+
 }  // namespace qanat::content

@@ -5,9 +5,10 @@
 //                                          condemned key: <epoch 16 hex>_<pack id 32 hex>
 //
 // All keys of an upload hang on one lease of 24 hours, renewed by each use, so a client that never
-// comes back leaves no record. Garbage collection condemns no pack of an epoch that is not below
-// the `epoch` of every record: what an upload has written since it began stays until its record is
-// gone. Bytes: docs/formats.md, "Upload records".
+// comes back leaves no record for long: they also end with the repo, and when garbage is collected
+// `--now`, those that nobody has used for two minutes. Garbage collection condemns no pack of an
+// epoch that is not below the `epoch` of every record: what an upload has written since it began
+// stays until its record is gone. Bytes: docs/formats.md, "Upload records".
 #pragma once
 
 #include <cstdint>
@@ -68,5 +69,10 @@ Result<std::vector<Upload>> list_uploads(const meta::Store& meta, std::string_vi
 Result<std::set<chunk::PackId>> upload_packs(meta::Store& meta, const Upload& upload);
 // Removes its keys. OK if they are gone.
 Status end_upload(meta::Store& meta, const Upload& upload);
+// Ends all that are for a repo, as it is being deleted.
+Status end_uploads_of(meta::Store& meta, std::string_view project, std::string_view repo);
+// Ends all that no request has used for `idle_ms`; gives how many. Its client, should it come back,
+// begins a new one.
+Result<uint64_t> end_idle_uploads(meta::Store& meta, std::string_view project, int64_t idle_ms);
 
 }  // namespace qanat::content

@@ -31,6 +31,7 @@ void fill(api::CollectionInfo& info, const content::GcReport& report) {
   info.rewritten_bytes = signed_of(report.rewritten_bytes);
   info.rescued_packs = signed_of(report.rescued_packs);
   info.forgotten_results = signed_of(report.forgotten_results);
+  info.ended_uploads = signed_of(report.ended_uploads);
   info.freed_objects = signed_of(report.freed_objects);
   info.freed_bytes = signed_of(report.freed_bytes);
   info.waiting_packs = signed_of(report.waiting_packs);

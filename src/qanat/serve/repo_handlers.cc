@@ -4,6 +4,7 @@
 #include "qanat/base/id.h"
 #include "qanat/base/name.h"
 #include "qanat/base/string.h"
+#include "qanat/content/uploads.h"
 #include "qanat/serve/convert.h"
 #include "qanat/serve/http_api.h"
 
@@ -78,6 +79,9 @@ Status delete_repo(Call& call) {
   QANAT_ASSIGN_OR_RETURN(const bool force, call.query().get_bool("force"));
   QANAT_ASSIGN_OR_RETURN(const bool now, call.query().get_bool("now"));
   QANAT_RETURN_IF_ERROR(call.state.versions->delete_repo(repo_of(call), force, {}, !now));
+  // What was sent for it ahead has nowhere to go.
+  QANAT_RETURN_IF_ERROR(
+      content::end_uploads_of(*call.state.meta, call.project(), call.path("repo")));
   return call.answer_empty();
 }
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <deque>
+#include <functional>
 #include <optional>
 
 #include "qanat/api/files.h"
@@ -23,6 +24,7 @@ constexpr size_t kMaxChunks = 64u << 10;       // of a request
 constexpr uint64_t kMaxRequest = 64ull << 20;  // bytes of chunks
 constexpr size_t kPiece = 128u << 10;
 constexpr int kAttempts = 5;
+constexpr int64_t kRenewMs = 10'000;
 constexpr std::string_view kBytesType = "application/octet-stream";
 
 Status begin_upload(Call& call) {
@@ -61,8 +63,9 @@ Status upload_have(Call& call) {
 // The chunks of a request's body, into a writer.
 class ChunkReader {
  public:
-  ChunkReader(net::Request& request, content::ContentWriter& writer)
-      : request_(request), writer_(writer) {}
+  // `used` is called for each chunk.
+  ChunkReader(net::Request& request, content::ContentWriter& writer, std::function<Status()> used)
+      : request_(request), writer_(writer), used_(std::move(used)) {}
 
   Status read_all() {
     while (true) {
@@ -81,6 +84,7 @@ class ChunkReader {
       }
       QANAT_RETURN_IF_ERROR(read_chunk(length, load_u64(head.data() + 4)));
       QANAT_RETURN_IF_ERROR(take());
+      QANAT_RETURN_IF_ERROR(used_());
     }
   }
 
@@ -161,6 +165,7 @@ class ChunkReader {
 
   net::Request& request_;
   content::ContentWriter& writer_;
+  const std::function<Status()> used_;
   std::optional<Buffer> chunk_;
   std::vector<Hash> hashes_;
   std::deque<Waiting> waiting_;
@@ -176,7 +181,14 @@ Status upload_chunks(Call& call) {
   QANAT_ASSIGN_OR_RETURN(content::ContentStore * content,
                          call.state.contents->project(call.project()));
   const auto writer = content->new_writer(writer_options(access));
-  ChunkReader reader(call.request, *writer);
+  // On a slow line a request takes long: the upload is in use meanwhile.
+  int64_t renewed_ms = call.state.clock->monotonic_ms();
+  ChunkReader reader(call.request, *writer, [&]() -> Status {
+    const int64_t now = call.state.clock->monotonic_ms();
+    if (now - renewed_ms < kRenewMs) return ok_status();
+    renewed_ms = now;
+    return open_upload(call, access.upload.id).status();
+  });
   QANAT_RETURN_IF_ERROR(reader.read_all());
   QANAT_RETURN_IF_ERROR(register_chunks(call, access, *writer));
   received.add(reader.bytes());

@@ -1,5 +1,6 @@
 """Metadata and content that do not belong together, and content that rots: nothing is deleted for it, and everything says so."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -131,6 +132,99 @@ class BelongingTest(DamageTest):
             self.assertIn("never known any", checked.stdout + checked.stderr)
             self.assertNotEqual(checked.returncode, 0)
             self.assertTrue(os.path.exists(stray))
+
+
+class RotTest(DamageTest):
+    def flip(self, what):
+        """Flips a bit in the middle of the bytes that `what` says are stored, wherever they lie, and gives in how many packs."""
+        found = 0
+        for path in packs(self.server):
+            with open(path, "r+b") as f:
+                at = f.read().find(what)
+                if at < 0:
+                    continue
+                found += 1
+                f.seek(at + len(what) // 2)
+                byte = f.read(1)
+                f.seek(-1, os.SEEK_CUR)
+                f.write(bytes([byte[0] ^ 1]))
+        return found
+
+    def heals(self, data, put):
+        s = self.server
+        s.qanat("create", "repo", "a")
+        put()
+        self.assertEqual(self.flip(data[:64]), 1)
+        s.stop()
+        s.start()
+        status, _, body = s.http("GET", "/api/v1/projects/default/repos/a/files/f?ref=master")
+        self.assertEqual(status, 500)
+        self.assertEqual(json.loads(body)["error"]["code"], "data_loss")
+        self.assertIn("/f", json.loads(body)["error"]["message"])
+        self.assertNotIn("no Qanat server", s.fails("get", "file", "a@master:/f"))
+        put()
+        self.assertEqual(self.get("a@master:/f"), data)
+        # fsck finds it as well, and a put after that heals too.
+        self.assertEqual(self.flip(data[:64]), 1)  # the fresh copy
+        s.stop()
+        s.start()
+        self.assertNotEqual(s.run("fsck", "--data").returncode, 0)
+        put()
+        self.assertEqual(self.get("a@master:/f"), data)
+
+    def test_a_put_heals(self):
+        data = os.urandom(200_000)
+        self.heals(data, lambda: self.put("a@master:/f", data))
+
+    def test_an_upload_heals(self):
+        data = os.urandom(200_000)
+
+        def put():
+            status, _, body = self.server.http(
+                "PUT", "/api/v1/projects/default/repos/a/files/f?ref=master", data)
+            self.assertEqual(status, 200, body)
+
+        self.heals(data, put)
+
+    def test_a_lost_pack_takes_only_its_own(self):
+        s = self.server
+        for repo in ("a", "b"):
+            s.qanat("create", "repo", repo)
+        self.put("a@master:/f", b"of a")
+        before = packs(s)
+        self.put("b@master:/f", b"of b")
+        (lost,) = [p for p in packs(s) if p not in before]
+        s.stop()
+        os.remove(lost)
+        s.start()
+        self.assertEqual(self.get("a@master:/f"), b"of a")
+        self.put("a@master:/g", b"more")
+        self.put("a@master:/h", os.urandom(1_000_000))
+        self.assertEqual(self.get("a@master:/g"), b"more")
+        self.assertIn("data", s.fails("get", "file", "b@master:/f"))
+        self.assertIn("missing", s.run("fsck").stdout)
+        # The same content again is stored again.
+        s.qanat("delete", "repo", "b", "--now")
+        s.qanat("create", "repo", "b")
+        self.put("b@master:/f", b"of b")
+        self.assertEqual(self.get("b@master:/f"), b"of b")
+
+
+class UploadsTest(DamageTest):
+    def upload(self, repo):
+        begun = self.server.api("POST", "/projects/default/uploads", {"repo": repo})
+        return begun["id"]
+
+    def test_they_end_with_their_repo(self):
+        s = self.server
+        for repo in ("a", "b"):
+            s.qanat("create", "repo", repo)
+        kept, gone = self.upload("a"), self.upload("b")
+        s.qanat("delete", "repo", "b", "--now")
+        self.assertEqual(s.http("DELETE", f"/api/v1/projects/default/uploads/{gone}")[0], 404)
+        # One that was just used outlives a collection.
+        s.qanat("garbage-collect", "--now")
+        self.assertEqual(s.http("DELETE", f"/api/v1/projects/default/uploads/{kept}")[0], 204)
 
 
 if __name__ == "__main__":

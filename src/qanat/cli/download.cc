@@ -232,11 +232,20 @@ Status get_file(Cli& cli, const api::Address& address, const std::string& range,
   Progress progress(str_cat("get ", address.to_string()), answer->content_length().value_or(0),
                     cli.quiet() || !file.is_file());
   std::vector<char> buffer(kPiece);
+  uint64_t done = 0;
   while (true) {
-    QANAT_ASSIGN_OR_RETURN(const size_t got, answer->read(buffer.data(), buffer.size()));
-    if (got == 0) break;
-    QANAT_RETURN_IF_ERROR(file.write({buffer.data(), got}));
-    progress.add(got);
+    const auto got = answer->read(buffer.data(), buffer.size());
+    if (!got.ok()) {
+      return Status(got.code(),
+                    str_cat("the server broke off after ", format_size(done), " of ",
+                            address.to_string(), ": ", got.status().message()),
+                    "try again; if it breaks off there again, `qanat fsck --data` looks for "
+                    "content that is damaged, and the server's log says why");
+    }
+    if (*got == 0) break;
+    QANAT_RETURN_IF_ERROR(file.write({buffer.data(), *got}));
+    progress.add(*got);
+    done += *got;
   }
   return file.commit();
 }

@@ -37,16 +37,24 @@ Status missing(const Call& call, const Status& status) {
   return status.with_context(str_cat(call.path("repo"), "@", ref_of(call)));
 }
 
-// A file's bytes as the body of an answer.
+// A file's bytes as the body of an answer, which begins with the first of them: what cannot be read
+// at all is an error like any other.
 class ToBody : public content::OrderedReader::Sink {
  public:
-  explicit ToBody(net::Response& response) : response_(response) {}
+  ToBody(net::Response& response, int status, uint64_t length)
+      : response_(response), status_(status), length_(length) {}
+  Status start() { return response_.started() ? ok_status() : response_.start(status_, length_); }
   Status begin_file(std::string_view) override { return ok_status(); }
-  Status data(std::string_view bytes) override { return response_.write(bytes); }
+  Status data(std::string_view bytes) override {
+    QANAT_RETURN_IF_ERROR(start());
+    return response_.write(bytes);
+  }
   Status end_file() override { return ok_status(); }
 
  private:
   net::Response& response_;
+  const int status_;
+  const uint64_t length_;
 };
 
 // Files as frames of a stream.
@@ -91,13 +99,21 @@ Status get_file(Call& call) {
   const uint64_t first = part ? range.first : 0;
   const uint64_t length = part ? range.length : file.size;
   if (part) headers.set("Content-Range", net::content_range(range, file.size));
-  QANAT_RETURN_IF_ERROR(call.response.start(part ? 206 : 200, length));
+  ToBody sink(call.response, part ? 206 : 200, length);
   if (call.request.head().method != net::Method::kHead) {
-    ToBody sink(call.response);
     content::OrderedReader reader(source.content->blobs(), call.state.readers, sink);
-    QANAT_RETURN_IF_ERROR(reader.add_range(path, file, first, length));
-    QANAT_RETURN_IF_ERROR(reader.finish());
+    Status read = reader.add_range(path, file, first, length);
+    if (read.ok()) read = reader.finish();
+    if (!read.ok()) {
+      if (!call.response.started()) {
+        for (const std::string_view of_the_file : {"ETag", "Accept-Ranges", "Content-Range"}) {
+          headers.remove(of_the_file);
+        }
+      }
+      return read.with_context(str_cat(call.path("repo"), "@", source.commit.id, ":/", path));
+    }
   }
+  QANAT_RETURN_IF_ERROR(sink.start());
   return call.response.finish();
 }
 

@@ -6,6 +6,7 @@
 #include "qanat/content/edit_buffer.h"
 #include "qanat/content/file_reader.h"
 #include "qanat/content/file_writer.h"
+#include "qanat/content/index_compaction.h"
 #include "qanat/version/keys.h"
 
 namespace qanat::version {
@@ -438,6 +439,18 @@ std::string World::check_children() {
 std::string World::check_clean() {
   // To rest: what was deleted is past its grace, and all packs are older than every writer.
   Server& server = *servers[0];
+  if (content::is_virgin_index(meta, kProject).value_or(false)) {
+    // If all writes died, what they left is collected once one has ended well.
+    const auto writer = (*server.contents->project(kProject))->new_writer();
+    if (!writer->add(chunk::BlobKind::kChunk, "something").ok() || !writer->flush().ok()) {
+      return "something cannot be written";
+    }
+    meta::Transaction transaction;
+    writer->add_to(&transaction);
+    const auto done = meta.commit(std::move(transaction));
+    if (!done.ok() || !done->succeeded) return "something cannot be registered";
+    writer->committed(done->revision);
+  }
   for (int round = 0; round < 4; ++round) {
     clock.advance_ms(Versions::kDefaultTrashGraceMs + 1000);
     meta.tick();

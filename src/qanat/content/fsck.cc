@@ -1,5 +1,8 @@
 #include "qanat/content/fsck.h"
 
+#include <chrono>
+#include <thread>
+
 #include "qanat/base/string.h"
 #include "qanat/content/fsck_damage.h"
 #include "qanat/content/fsck_index.h"
@@ -12,6 +15,8 @@ namespace {
 
 constexpr size_t kLookup = 1024;
 constexpr uint64_t kTickChunks = 65'536;
+constexpr int kFirstWritePolls = 20;
+constexpr int kFirstWritePollMs = 100;
 
 // Every chunk that nodes name must be in the index: both in the order of their names, side by side.
 Status check_chunks(const FsckContext& context, ExternalSorter& chunks, FsckIndex* index,
@@ -81,9 +86,12 @@ Status check_unknown_packs(const FsckContext& context,
   if (listed.code() == Code::kPermissionDenied) return ok_status();
   QANAT_RETURN_IF_ERROR(listed);
   if (packs == 0) return ok_status();
-  // Read after the list: the first write may just have ended.
-  QANAT_ASSIGN_OR_RETURN(const bool virgin, is_virgin_index(*context.meta, context.project));
-  if (!virgin) return ok_status();
+  // The first write may be about to end.
+  for (int i = 0; i < kFirstWritePolls; ++i) {
+    QANAT_ASSIGN_OR_RETURN(const bool virgin, is_virgin_index(*context.meta, context.project));
+    if (!virgin) return ok_status();
+    std::this_thread::sleep_for(std::chrono::milliseconds(kFirstWritePollMs));
+  }
   return report({str_cat("the object store holds ", packs, " packs (", format_size(bytes),
                          "), and the metadata has never known any: was the metadata lost? (If the "
                          "first write is under way, or has died, nothing is wrong.)"),
@@ -130,8 +138,6 @@ Result<FsckSummary> fsck(const FsckContext& context, const FsckOptions& options)
     }
     summary.segments = index.segments() + results.segments();
   }
-  QANAT_ASSIGN_OR_RETURN(const bool virgin, is_virgin_index(*context.meta, context.project));
-  if (virgin) QANAT_RETURN_IF_ERROR(check_unknown_packs(context, report));
 
   QANAT_ASSIGN_OR_RETURN(
       const FsckPacksResult packs,
@@ -156,6 +162,8 @@ Result<FsckSummary> fsck(const FsckContext& context, const FsckOptions& options)
     if (found.only_if_touched && found.problem.touched == 0) continue;
     QANAT_RETURN_IF_ERROR(report(found.problem));
   }
+  QANAT_ASSIGN_OR_RETURN(const bool virgin, is_virgin_index(*context.meta, context.project));
+  if (virgin) QANAT_RETURN_IF_ERROR(check_unknown_packs(context, report));
   summary.truncated |= damage.truncated();
   return summary;
 }

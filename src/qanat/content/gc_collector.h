@@ -179,7 +179,8 @@ class GcCollector {
   };
   // A bounded piece of work. After an error it is of no more use; a new one goes on. kConflict:
   // another collection of the project runs. kUnavailable: the lock was lost. kDataLoss: something
-  // live is damaged; nothing was condemned.
+  // live is damaged; nothing was condemned. kFailedPrecondition: there are packs, and the metadata
+  // has never known any, so it may not be theirs; nothing was condemned.
   virtual Result<Progress> step() = 0;
 
   // Keeps the lock while a step takes long, as the sweep of a large index does: to be called every

@@ -172,7 +172,7 @@ Status Collector::decide() {
     // Nothing was ever registered, or the metadata is not the one that belongs to the store.
     QANAT_ASSIGN_OR_RETURN(const bool virgin, is_virgin_index(*context_.meta, project_));
     if (virgin) {
-      return data_loss(
+      return failed_precondition(
           str_cat("the object store holds ", unnamed, " packs (", format_size(unnamed_bytes),
                   ") of project ", project_, ", and the metadata has never known any"),
           "nothing is deleted. If the metadata was lost, put it back from a backup; if the first "

@@ -190,7 +190,7 @@ void FakeServer::handle(net::Request& request, net::Response& response) {
     auto push = api::parse_json<api::LogPush>(*body);
     ASSERT_TRUE(push.ok()) << push.status().to_string();
     for (const api::LogLine& line : push->lines) str_append(live_, line.text, "\n");
-    EXPECT_TRUE(response.send(204, "").ok());
+    (void)response.send(204, "");  // the worker may be gone by now
   } else {
     send_error(response, not_found("no such route"));
   }

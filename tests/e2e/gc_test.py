@@ -147,7 +147,7 @@ class GcTest(unittest.TestCase):
         head = json.loads(s.qanat("inspect", "commit", "a@master", "-o", "json"))
         self.assertEqual(head["id"], ids[2])
         self.refused("get", "file", "a@master:/f3")
-        s.qanat("undelete", "commit", ids[3])
+        self.assertIn(f"--head {ids[3]}", s.run("undelete", "commit", ids[3]).stderr)
         self.assertEqual(s.qanat("get", "file", f"a@{ids[3]}:/f3", text=False), b"3")
         self.put("a@master:/after", b"after")
         self.collect("--now")

@@ -176,14 +176,22 @@ void add_gc_commands(Cli& cli) {
           return ok_status();
         });
   }
-  cli.command("undelete", "commit", "Bring squashed or dropped commits back, by their id")
+  cli.command("undelete", "commit",
+              "Bring squashed or dropped commits back, by their id; branches stay where they are")
       .argument("ID", a->name, "The id")
       .run([&cli, a]() -> Status {
         QANAT_ASSIGN_OR_RETURN(Connection * server, cli.connection());
-        return server
-            ->call("undelete_commit", {{"project", cli.project()}, {"commit", lower_id(a->name)}},
-                   {}, "")
-            .status();
+        const std::string id = lower_id(a->name);
+        QANAT_RETURN_IF_ERROR(
+            server->call("undelete_commit", {{"project", cli.project()}, {"commit", id}}, {}, "")
+                .status());
+        if (!cli.quiet()) {
+          print_note(str_cat("commit ", id,
+                             " is back, and reached by its id; branches stay where they are. To "
+                             "move one to it: qanat update branch REPO@BRANCH --head ",
+                             id));
+        }
+        return ok_status();
       });
   cli.command("pause", "", "Make the installation read-only, for maintenance")
       .option("--reason", a->reason, "Shown to those whose writes are refused")
